@@ -1,1 +1,2 @@
-fn main(){}
+//! Own cost per request.
+fn main() {}

@@ -1,1 +1,2 @@
-fn main(){}
+//! The `weir` command. Placeholder until the application layer lands.
+fn main() {}

@@ -1,0 +1,25 @@
+//! Layer 0: the nouns every other layer speaks in. No async, no serialisation, no wire format, no clock.
+
+mod error;
+mod id;
+mod request;
+mod signature;
+mod spec;
+mod tensor;
+mod tolerance;
+mod view;
+
+pub use error::{Error, ErrorCode};
+pub use id::{ModelName, ServableId, Version, VersionRef};
+pub use request::{
+    Answered, Headers, InferRequest, InferResponse, NamedTensor, ParamValue, Params, Phase, Protocol, RequestContext,
+    RequestedOutput, Stamps,
+};
+pub use signature::{Batch, Rows, Signature, TensorSpec};
+pub use spec::{BatchLimit, BatchingSpec, EngineChoice, ModelSpec, ResourceSpec, ScoreKind, ScoreSpec, VersionPolicy};
+pub use tensor::{DType, Data, MAX_RANK, Shape, Tensor, element_count};
+pub use tolerance::Tolerance;
+pub use view::{
+    BatchStatistics, IndexEntry, ModelConfigView, ModelMetadata, ModelState, ModelStatistics, Readiness,
+    ServerMetadata, Tally,
+};
