@@ -85,6 +85,8 @@ pub enum BatchLimit {
     Auto,
     /// Chosen by the operator, who thereby also vouches that rows are independent.
     Rows(usize),
+    /// A request is one batch, never merged, padded or split (written as 0).
+    Whole,
 }
 
 /// How requests are merged and queued.
@@ -105,11 +107,12 @@ pub struct BatchingSpec {
 }
 
 impl BatchingSpec {
-    /// The batch limit in rows.
+    /// The batch limit in rows; 1 for [`BatchLimit::Whole`], where no request is split by it.
     pub fn limit(&self) -> usize {
         match self.max_batch_size {
             BatchLimit::Auto => AUTO_BATCH_ROWS,
             BatchLimit::Rows(rows) => rows.max(1),
+            BatchLimit::Whole => 1,
         }
     }
 }
