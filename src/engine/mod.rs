@@ -9,6 +9,9 @@ use bytes::Bytes;
 use crate::types::{DType, Signature};
 
 pub mod fake;
+pub mod tract;
+
+pub use tract::TractEngine;
 
 /// A model file in memory, with everything it refers to. Files are read, never mapped: a truncated file must not be able to
 /// take the process with it.

@@ -1,0 +1,103 @@
+//! From a decoded model to a typed graph whose batch dimension has a name. Exporters leave dimensions unnamed, name them
+//! differently per input, or leave stale shapes inside the graph; typing is tried from the least trusting reading on.
+//! Called by `load`.
+
+use tract_onnx::{
+    Onnx,
+    pb::ModelProto,
+    prelude::{Framework as _, InferenceModelExt as _, Symbol, TractResult, TypedModel},
+    tract_hir::{infer::Factoid as _, infer::InferenceModel, internal::ToDim as _},
+};
+
+use super::{super::LoadError, guard::error_text};
+
+/// A typed, decluttered graph and the symbol that stands for its rows, if its inputs can have one.
+pub(super) struct Typed {
+    /// The graph with symbolic dimensions.
+    pub(super) graph: TypedModel,
+    /// Dimension 0 of every input; `None` when some input has a fixed or no dimension 0, or they differ.
+    pub(super) rows: Option<Symbol>,
+}
+
+/// How a model's dimensions are read.
+#[derive(Clone, Copy)]
+struct Reading {
+    /// Shapes declared inside the graph are ignored: they may be stale.
+    ignore_inner_shapes: bool,
+    /// Differently named first dimensions of inputs are taken to be one.
+    one_batch: bool,
+}
+
+/// From the least trusting on; the error that is reported is that of the first.
+const READINGS: [Reading; 3] = [
+    Reading { ignore_inner_shapes: true, one_batch: false },
+    Reading { ignore_inner_shapes: false, one_batch: false },
+    Reading { ignore_inner_shapes: true, one_batch: true },
+];
+
+/// Types a model.
+///
+/// # Errors
+/// Why the graph does not hold together, in the words of the first reading.
+pub(super) fn typed(onnx: &Onnx, proto: &ModelProto) -> Result<Typed, LoadError> {
+    let mut first = None;
+    for reading in READINGS {
+        match attempt(onnx, proto, reading) {
+            Ok(typed) => return Ok(typed),
+            Err(error) => first = first.or(Some(error)),
+        }
+    }
+    let text = first.map_or_else(String::new, |error| error_text(&error));
+    Err(LoadError::new(format!("graph: {text}")))
+}
+
+fn attempt(onnx: &Onnx, proto: &ModelProto, reading: Reading) -> TractResult<Typed> {
+    let onnx = onnx.clone().with_ignore_value_info(reading.ignore_inner_shapes);
+    let mut model = onnx.model_for_proto_model(proto)?;
+    let rows = name_dimensions(&mut model, reading.one_batch)?;
+    let graph = model.into_typed()?.into_decluttered()?;
+    Ok(Typed { graph, rows })
+}
+
+/// Names every unknown input dimension: one symbol for all first ones, one of its own for each of the others. Returns the
+/// symbol that every input has as its first dimension, if there is one.
+fn name_dimensions(model: &mut InferenceModel, one_batch: bool) -> TractResult<Option<Symbol>> {
+    let declared = declared_rows(model)?;
+    let shared = match &declared[..] {
+        [only] => only.clone(),
+        _ => model.symbols.new_with_prefix("N"),
+    };
+    let mut same = !model.inputs.is_empty();
+    for input in 0..model.inputs.len() {
+        let mut fact = model.input_fact(input)?.clone();
+        let dims: Vec<_> = fact.shape.dims().cloned().collect();
+        for (axis, dim) in dims.iter().enumerate() {
+            let named = dim.concretize();
+            let symbolic = named.as_ref().is_some_and(|dim| dim.as_i64().is_none());
+            if axis == 0 && (named.is_none() || (one_batch && symbolic)) {
+                fact.shape.set_dim(axis, shared.to_dim());
+            } else if named.is_none() {
+                let symbol = model.symbols.new_with_prefix(&format!("D{input}_{axis}"));
+                fact.shape.set_dim(axis, symbol.to_dim());
+            }
+        }
+        let first = fact.shape.dim(0).and_then(|dim| dim.concretize());
+        same &= fact.shape.rank().concretize() != Some(0) && first == Some(shared.to_dim());
+        model.set_input_fact(input, fact)?;
+    }
+    Ok(same.then_some(shared))
+}
+
+/// The distinct symbols that inputs declare as their first dimension.
+fn declared_rows(model: &InferenceModel) -> TractResult<Vec<Symbol>> {
+    let mut symbols = Vec::new();
+    for input in 0..model.inputs.len() {
+        let first = model.input_fact(input)?.shape.dim(0).and_then(|dim| dim.concretize());
+        if let Some(tract_onnx::prelude::TDim::Sym(symbol)) = first
+            && !symbols.contains(&symbol)
+        {
+            symbols.push(symbol);
+        }
+    }
+    Ok(symbols)
+}
