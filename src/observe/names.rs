@@ -1,0 +1,154 @@
+//! Every metric there is: name, kind, unit, labels, help. One file, so that dashboards, documentation and code can be compared
+//! with it; nothing outside `observe` spells a metric's name. Label sets are bounded: names that exist in the registry, fixed
+//! words, at most [`MAX_CLASSES`] classes.
+
+/// Classes that are counted under their own name; the rest is counted as [`OTHER_CLASS`].
+pub const MAX_CLASSES: usize = 100;
+
+/// The class label of everything beyond [`MAX_CLASSES`].
+pub const OTHER_CLASS: &str = "other";
+
+/// What a family's values do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Cumulative buckets, sum and count.
+    Histogram,
+}
+
+impl Kind {
+    /// The word of the text format's TYPE line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        }
+    }
+}
+
+/// A metric with its labels: what a HELP and a TYPE line stand over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Family {
+    /// The full name as scraped (histograms add `_bucket`, `_sum`, `_count`).
+    pub name: &'static str,
+    /// What its values do.
+    pub kind: Kind,
+    /// Base unit of the values.
+    pub unit: &'static str,
+    /// Label names, in the order in which values are given and rendered.
+    pub labels: &'static [&'static str],
+    /// One sentence.
+    pub help: &'static str,
+}
+
+macro_rules! families {
+    ($( $(#[$doc:meta])* $id:ident = $kind:ident $name:literal [$($label:literal),*] $unit:literal $help:literal; )*) => {
+        $(
+            $(#[$doc])*
+            pub static $id: Family =
+                Family { name: $name, kind: Kind::$kind, unit: $unit, labels: &[$($label),*], help: $help };
+        )*
+        /// Every family, sorted by name.
+        pub static ALL: &[&Family] = &[$(&$id),*];
+    };
+}
+
+families! {
+    /// CPU time.
+    PROCESS_CPU = Counter "process_cpu_seconds_total" [] "seconds"
+        "User and system CPU time spent.";
+    /// File descriptors.
+    PROCESS_FDS = Gauge "process_open_fds" [] "descriptors"
+        "Open file descriptors.";
+    /// Memory.
+    PROCESS_MEMORY = Gauge "process_resident_memory_bytes" [] "bytes"
+        "Resident memory.";
+    /// Start time.
+    PROCESS_START = Gauge "process_start_time_seconds" [] "seconds since the epoch"
+        "When the process started.";
+    /// Threads.
+    PROCESS_THREADS = Gauge "process_threads" [] "threads"
+        "Threads of the process.";
+    /// Rows per batch.
+    BATCH_ROWS = Histogram "weir_batch_rows" ["model", "version"] "rows"
+        "Rows in each batch that was run, without padding.";
+    /// Work that was run although its deadline had passed.
+    EXECUTED_EXPIRED = Counter "weir_executed_expired_total" [] "requests"
+        "Requests that were executed although their deadline had already passed; must stay 0.";
+    /// Requests between arrival and answer.
+    INFLIGHT = Gauge "weir_inflight_requests" [] "requests"
+        "Requests that have arrived and are not answered yet.";
+    /// Log events lost.
+    LOG_DROPPED = Counter "weir_log_dropped_total" [] "events"
+        "Log events dropped because the log's reader was too slow; logging never blocks a request.";
+    /// What is loaded.
+    MODEL_INFO = Gauge "weir_model_info" ["model", "version", "engine", "digest"] "1"
+        "1 for every loaded version.";
+    /// Loads.
+    MODEL_LOADS = Counter "weir_model_loads_total" ["model", "result"] "loads"
+        "Attempts to load a version, by result: ok or failed.";
+    /// Phases of a request.
+    PHASE_DURATION = Histogram "weir_phase_duration_seconds" ["model", "version", "phase"] "seconds"
+        "Time per request in decode, queue, gather, compute, scatter and encode; the phases of a request sum to its total.";
+    /// Classes predicted.
+    PREDICTED_CLASS = Counter "weir_predicted_class_total" ["model", "version", "variant", "class"] "rows"
+        "Rows per predicted class; classes beyond the first 100 are counted as other.";
+    /// Rows that wait.
+    QUEUE_ROWS = Gauge "weir_queue_rows" ["model"] "rows"
+        "Rows that wait in the queue.";
+    /// Refused work.
+    REJECTED = Counter "weir_rejected_total" ["model", "reason"] "requests"
+        "Requests refused or dropped without being executed, by reason.";
+    /// Latency as the server sees it.
+    REQUEST_DURATION = Histogram "weir_request_duration_seconds" ["model", "version", "variant", "protocol"] "seconds"
+        "Time from a request's last byte to its encoded answer, errors included.";
+    /// Requests.
+    REQUESTS = Counter "weir_requests_total" ["model", "version", "protocol", "code"] "requests"
+        "Requests answered, by the name asked for, the version that answered and the result.";
+    /// Pressure.
+    SATURATION = Gauge "weir_saturation" [] "ratio"
+        "Share of the workers' time that is in use, 0 to 1.";
+    /// Scores.
+    SCORE = Histogram "weir_score" ["model", "version", "variant", "output", "kind"] "the model's own"
+        "Scores per row: confidence (highest class probability), positive (probability of class 1) or value (regression).";
+    /// Series that did not fit.
+    SERIES_DROPPED = Counter "weir_series_dropped_total" [] "series"
+        "Series that are not shown because the limit of 10000 had been reached.";
+}
+
+/// The family of a name, or of a histogram's `_bucket`, `_sum` or `_count` name.
+pub fn find(name: &str) -> Option<&'static Family> {
+    let exact = |name: &str| ALL.iter().copied().find(|family| family.name == name);
+    exact(name).or_else(|| {
+        let base = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix))?;
+        exact(base).filter(|family| family.kind == Kind::Histogram)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_sorted_and_well_formed() {
+        assert!(ALL.is_sorted_by(|a, b| a.name < b.name));
+        for family in ALL {
+            let word = |text: &str| text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+            assert!(word(family.name) && family.labels.iter().all(|label| word(label)), "{}", family.name);
+            assert_eq!(family.kind == Kind::Counter, family.name.ends_with("_total"), "{}", family.name);
+            assert!(family.help.ends_with('.') && !family.unit.is_empty(), "{}", family.name);
+        }
+    }
+
+    #[test]
+    fn histogram_parts_are_found() {
+        assert_eq!(find("weir_score_bucket"), Some(&SCORE));
+        assert_eq!(find("weir_requests_total"), Some(&REQUESTS));
+        assert_eq!(find("weir_requests_total_sum"), None);
+        assert_eq!(find("weir_nothing"), None);
+    }
+}

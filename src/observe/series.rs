@@ -1,0 +1,309 @@
+//! The series of a loaded version and of its model: what the scheduler and the gateway record, and the statistics that the
+//! protocol reports from the same numbers. A series is shown for as long as somebody holds it.
+
+use std::{
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use metrics::{Counter, Gauge};
+use parking_lot::Mutex;
+
+use super::{
+    batches::Batches,
+    group::{Budget, Group, Permit},
+    histogram::{Latency, nanos},
+    names,
+    render::Exposition,
+    score::ResolvedScore,
+    scores::ScoreSeries,
+};
+use crate::types::{ModelStatistics, Phase, ServableId, Stamps, Tally, Tensor};
+
+/// Why a request was turned away without being executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reject {
+    /// The queue is full.
+    QueueFull,
+    /// Its deadline passed while it waited, or could not be met.
+    Deadline,
+    /// It was dropped because the batch it belongs to would not finish in time.
+    EarlyDrop,
+    /// It exceeds a limit.
+    TooLarge,
+    /// The server is shutting down.
+    Draining,
+    /// The model fails too often.
+    Circuit,
+    /// Its sender has used up its share.
+    Tenant,
+}
+
+impl Reject {
+    /// Every reason.
+    pub const ALL: [Reject; 7] = [
+        Reject::QueueFull,
+        Reject::Deadline,
+        Reject::EarlyDrop,
+        Reject::TooLarge,
+        Reject::Draining,
+        Reject::Circuit,
+        Reject::Tenant,
+    ];
+
+    /// The label value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reject::QueueFull => "queue_full",
+            Reject::Deadline => "deadline",
+            Reject::EarlyDrop => "early_drop",
+            Reject::TooLarge => "too_large",
+            Reject::Draining => "draining",
+            Reject::Circuit => "circuit",
+            Reject::Tenant => "tenant",
+        }
+    }
+}
+
+/// What all versions of a model share. Hold it for as long as the model exists.
+#[derive(Debug)]
+pub struct ModelSeries {
+    name: Box<str>,
+    queued: AtomicI64,
+    queue_rows: OnceLock<Gauge>,
+    rejected: [OnceLock<Counter>; Reject::ALL.len()],
+    /// Failed, ok.
+    loads: [OnceLock<Counter>; 2],
+    group: Group,
+}
+
+impl ModelSeries {
+    pub(super) fn new(name: &str, budget: &Arc<Budget>) -> Self {
+        Self {
+            name: name.into(),
+            queued: AtomicI64::new(0),
+            queue_rows: OnceLock::new(),
+            rejected: Default::default(),
+            loads: Default::default(),
+            group: Group::new(budget),
+        }
+    }
+
+    /// A request was turned away.
+    pub fn rejected(&self, reason: Reject) {
+        let counter = || self.group.counter(&names::REJECTED, &[&self.name, reason.as_str()]);
+        self.rejected[reason as usize].get_or_init(counter).increment(1);
+    }
+
+    /// A version was loaded, or refused.
+    pub fn load(&self, ok: bool) {
+        let result = if ok { "ok" } else { "failed" };
+        let counter = || self.group.counter(&names::MODEL_LOADS, &[&self.name, result]);
+        self.loads[usize::from(ok)].get_or_init(counter).increment(1);
+    }
+
+    /// Rows that wait now, over all versions.
+    pub fn queued(&self) -> i64 {
+        self.queued.load(Relaxed)
+    }
+
+    pub(super) fn is(&self, name: &str) -> bool {
+        *self.name == *name
+    }
+
+    pub(super) fn collect(&self, out: &mut Exposition) {
+        if let Some(gauge) = self.queue_rows.get() {
+            gauge.set(self.queued() as f64);
+        }
+        self.group.collect(out);
+    }
+
+    /// Shows the queue's length from now on, also while it is empty.
+    fn show_queue(&self) {
+        self.queue_rows.get_or_init(|| self.group.gauge(&names::QUEUE_ROWS, &[&self.name]));
+    }
+}
+
+/// What a servable is described by in `weir_model_info`.
+#[derive(Debug)]
+pub(super) struct Info<'a> {
+    pub(super) id: &'a ServableId,
+    pub(super) engine: &'a str,
+    pub(super) digest: &'a str,
+    pub(super) score: Option<ResolvedScore>,
+}
+
+/// What belongs to the process and is shared by all series.
+#[derive(Clone, Debug)]
+pub(super) struct Shared {
+    pub(super) budget: Arc<Budget>,
+    pub(super) executed_expired: Counter,
+    /// An instant and what the wall clock said then, in milliseconds since the epoch.
+    pub(super) epoch: (Instant, u64),
+}
+
+/// The series of a loaded version. Hold it for as long as the version is loaded.
+#[derive(Debug)]
+pub struct ServableSeries {
+    id: ServableId,
+    model: Arc<ModelSeries>,
+    phases: [(Latency, Option<Permit>); Phase::ALL.len()],
+    batches: Batches,
+    rows: AtomicU64,
+    failed: (AtomicU64, AtomicU64),
+    /// Nanoseconds after the epoch instant, 0 = never.
+    last_inference: AtomicU64,
+    score: Option<Arc<ResolvedScore>>,
+    scores: Arc<ScoreSeries>,
+    variants: Mutex<Vec<(Box<str>, Weak<ScoreSeries>)>>,
+    group: Group,
+    shared: Shared,
+}
+
+impl ServableSeries {
+    pub(super) fn new(info: Info<'_>, model: Arc<ModelSeries>, shared: &Shared) -> Self {
+        let budget = &shared.budget;
+        let group = Group::new(budget);
+        let labels = [info.id.model.as_str(), &info.id.version.to_string(), info.engine, info.digest];
+        group.gauge(&names::MODEL_INFO, &labels).set(1.0);
+        model.show_queue();
+        let score = info.score.map(Arc::new);
+        Self {
+            id: info.id.clone(),
+            model,
+            phases: std::array::from_fn(|_| (Latency::default(), Permit::take(budget))),
+            batches: Batches::new(budget),
+            rows: AtomicU64::new(0),
+            failed: (AtomicU64::new(0), AtomicU64::new(0)),
+            last_inference: AtomicU64::new(0),
+            scores: Arc::new(ScoreSeries::new(info.id.clone(), "", score.clone(), budget)),
+            score,
+            variants: Mutex::new(Vec::new()),
+            group,
+            shared: shared.clone(),
+        }
+    }
+
+    /// A batch of `rows` rows was run; how long its rows took to be gathered, computed and scattered.
+    pub fn batch_ran(&self, rows: usize, gather: Duration, compute: Duration, scatter: Duration) {
+        self.batches.ran(rows, [nanos(gather), nanos(compute), nanos(scatter)]);
+    }
+
+    /// A request of `rows` rows was answered: `encoded` is when its answer was ready to be sent.
+    pub fn request_answered(&self, stamps: &Stamps, encoded: Instant, rows: usize) {
+        let Stamps { received, queued, taken, gathered, computed, scattered } = *stamps;
+        let points = [received, queued, taken, gathered, computed, scattered, encoded];
+        for ((latency, _), gap) in self.phases.iter().zip(points.windows(2)) {
+            latency.record(gap[1].saturating_duration_since(gap[0]));
+        }
+        self.rows.fetch_add(rows as u64, Relaxed);
+        self.last_inference.store(nanos(encoded.saturating_duration_since(self.shared.epoch.0)).max(1), Relaxed);
+    }
+
+    /// A request failed in the model after this long.
+    pub fn request_failed(&self, duration: Duration) {
+        self.failed.0.fetch_add(1, Relaxed);
+        self.failed.1.fetch_add(nanos(duration), Relaxed);
+    }
+
+    /// Rows entered the queue.
+    pub fn queued(&self, rows: usize) {
+        self.model.queued.fetch_add(rows as i64, Relaxed);
+    }
+
+    /// Rows left the queue, in whatever way.
+    pub fn unqueued(&self, rows: usize) {
+        self.model.queued.fetch_sub(rows as i64, Relaxed);
+    }
+
+    /// A request was turned away without being executed.
+    pub fn rejected(&self, reason: Reject) {
+        self.model.rejected(reason);
+    }
+
+    /// A request was executed although its deadline had passed.
+    pub fn executed_expired(&self) {
+        self.shared.executed_expired.increment(1);
+    }
+
+    /// What all versions of the model share.
+    pub fn model(&self) -> &Arc<ModelSeries> {
+        &self.model
+    }
+
+    /// Which output holds the score, if any does.
+    pub fn score(&self) -> Option<&ResolvedScore> {
+        self.score.as_deref()
+    }
+
+    /// Records every row of an answer's score output, for a request that came by no split.
+    pub fn record_scores(&self, output: &Tensor) {
+        self.scores.record(output);
+    }
+
+    /// The score series of a variant (`route/variant`, "" = none). It takes a lock: look it up when a route is set up, and
+    /// hold it.
+    pub fn scores(&self, variant: &str) -> Arc<ScoreSeries> {
+        if variant.is_empty() {
+            return Arc::clone(&self.scores);
+        }
+        let mut variants = self.variants.lock();
+        variants.retain(|(_, series)| series.strong_count() > 0);
+        let known = variants.iter().find(|(name, _)| **name == *variant).and_then(|(_, series)| series.upgrade());
+        known.unwrap_or_else(|| {
+            let series = ScoreSeries::new(self.id.clone(), variant, self.score.clone(), &self.shared.budget);
+            let series = Arc::new(series);
+            variants.push((variant.into(), Arc::downgrade(&series)));
+            series
+        })
+    }
+
+    /// The statistics since the version was loaded.
+    pub fn statistics(&self) -> ModelStatistics {
+        let phase = |phase: Phase| {
+            let latency = &self.phases[phase as usize].0;
+            Tally { count: latency.count(), ns: latency.nanos() }
+        };
+        let total = Phase::ALL.iter().map(|each| phase(*each).ns).sum();
+        let last = self.last_inference.load(Relaxed);
+        ModelStatistics {
+            name: self.id.model.shared(),
+            version: self.id.version.to_string().into(),
+            last_inference: if last == 0 { 0 } else { self.shared.epoch.1 + last / 1_000_000 },
+            inference_count: self.rows.load(Relaxed),
+            execution_count: self.batches.count(),
+            success: Tally { count: phase(Phase::Encode).count, ns: total },
+            fail: Tally { count: self.failed.0.load(Relaxed), ns: self.failed.1.load(Relaxed) },
+            queue: phase(Phase::Queue),
+            compute_input: phase(Phase::Gather),
+            compute_infer: phase(Phase::Compute),
+            compute_output: phase(Phase::Scatter),
+            batches: self.batches.statistics(),
+        }
+    }
+
+    /// Whose series these are.
+    pub fn id(&self) -> &ServableId {
+        &self.id
+    }
+
+    pub(super) fn collect(&self, out: &mut Exposition) {
+        let (model, version) = (self.id.model.as_str(), self.id.version.to_string());
+        for (phase, (latency, permit)) in Phase::ALL.iter().zip(&self.phases) {
+            if permit.is_some() {
+                out.histogram(&names::PHASE_DURATION, &[model, &version, phase.as_str()], &latency.snapshot());
+            }
+        }
+        self.batches.collect(&[model, &version], out);
+        self.group.collect(out);
+        self.scores.collect(out);
+        for (_, series) in self.variants.lock().iter() {
+            if let Some(series) = series.upgrade() {
+                series.collect(out);
+            }
+        }
+    }
+}
