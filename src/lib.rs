@@ -31,6 +31,8 @@ pub mod types;
 #[cfg(feature = "server")]
 pub mod protocol;
 #[cfg(feature = "server")]
+pub mod shutdown;
+#[cfg(feature = "server")]
 pub mod transport;
 
 // Raw tensors are little-endian on the wire and are handed to engines as they are.

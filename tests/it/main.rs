@@ -2,3 +2,7 @@
 
 #[cfg(test)]
 mod engine;
+#[cfg(test)]
+mod listener;
+#[cfg(test)]
+mod wire;

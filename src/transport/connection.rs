@@ -1,0 +1,198 @@
+//! One connection, from its first byte to its last: waits until the peer has said which protocol it speaks, serves HTTP/1 or
+//! HTTP/2 with hyper, and follows the orders of its I/O thread. Run by `io_thread` as one task per connection.
+//!
+//! hyper's own header timer is off on purpose: it makes and drops a timer per request, and it doubles as the keep-alive
+//! timeout, which would hang up on pooled clients after seconds. The I/O thread watches all its connections instead.
+
+use std::{
+    convert::Infallible,
+    future::{Future, poll_fn},
+    io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    rt::{Read, ReadBufCursor, Write},
+    service::service_fn,
+};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use tokio::net::TcpStream;
+use tokio_util::task::TaskTracker;
+
+use super::{
+    body::Body,
+    limits::Limits,
+    pulse::{Order, Pulse, Speaks},
+};
+
+/// What every HTTP/2 connection begins with.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Between two looks at a preface that came in parts.
+const PREFACE_PAUSE: Duration = Duration::from_millis(20);
+
+/// Answers requests. One value per listener, cloned per connection.
+pub trait Handler: Clone + Send + Sync + 'static {
+    /// The answer to one request. Dropping the future means that the caller left.
+    fn call(&self, request: Request<Incoming>, peer: SocketAddr) -> impl Future<Output = Response<Body>> + Send;
+}
+
+/// Spawns hyper's tasks (one per HTTP/2 request) on the thread's tracker.
+#[derive(Clone, Debug)]
+pub(super) struct Spawn(pub(super) TaskTracker);
+
+impl<F> hyper::rt::Executor<F> for Spawn
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, task: F) {
+        self.0.spawn(task);
+    }
+}
+
+/// hyper's settings, made once per I/O thread.
+pub(super) fn builder(limits: &Limits, spawn: Spawn) -> auto::Builder<Spawn> {
+    let mut builder = auto::Builder::new(spawn);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(limits.http1_buffer.max(8192));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(limits.ping_interval)
+        .keep_alive_timeout(limits.ping_timeout)
+        .max_concurrent_streams(limits.streams)
+        .initial_stream_window_size(limits.stream_window)
+        .initial_connection_window_size(limits.connection_window)
+        .max_frame_size(limits.frame)
+        .max_header_list_size(limits.header_bytes)
+        // Resets are cheap for the sender and dear for us: past these a connection is closed.
+        .max_pending_accept_reset_streams(64)
+        .max_local_error_reset_streams(256);
+    builder
+}
+
+/// Waits for the first bytes, without taking them. `None` when there is nobody to serve, or no time left to.
+async fn greeting(stream: &TcpStream, patience: Duration, pulse: &Pulse) -> Option<Speaks> {
+    let listen = tokio::time::timeout(patience, async {
+        let mut seen = [0; PREFACE.len()];
+        loop {
+            let n = stream.peek(&mut seen).await.ok().filter(|n| *n > 0)?;
+            if seen[..n] != PREFACE[..n] {
+                return Some(Speaks::Http1);
+            }
+            if n == PREFACE.len() {
+                return Some(Speaks::Http2);
+            }
+            tokio::time::sleep(PREFACE_PAUSE).await;
+        }
+    });
+    let mut listen = pin!(listen);
+    poll_fn(|cx| {
+        let heard = listen.as_mut().poll(cx).map(|heard| heard.ok().flatten());
+        // Silent connections do not delay a shutdown.
+        if heard.is_pending() && pulse.order(cx.waker()) > Order::Serve { Poll::Ready(None) } else { heard }
+    })
+    .await
+}
+
+/// Serves a connection until it ends or is told to. `patience` is how long it may stay silent at first.
+pub(super) async fn serve<H: Handler>(
+    (stream, peer): (TcpStream, SocketAddr),
+    builder: &auto::Builder<Spawn>,
+    handler: H,
+    pulse: Arc<Pulse>,
+    patience: Duration,
+) {
+    let Some(speaks) = greeting(&stream, patience, &pulse).await else { return };
+    pulse.greeted(speaks);
+    let io = Watched { inner: TokioIo::new(stream), pulse: Arc::clone(&pulse) };
+    let signs = Arc::clone(&pulse);
+    let service = service_fn(move |request| {
+        let handler = handler.clone();
+        let guard = signs.begin();
+        async move {
+            let answer = handler.call(request, peer).await;
+            Ok::<_, Infallible>(answer.map(|body| body.in_flight(guard)))
+        }
+    });
+    let mut connection = pin!(builder.serve_connection(io, service));
+    let mut finishing = false;
+    let end = poll_fn(|cx| {
+        loop {
+            // First the connection: what has arrived already is served even if the order to finish came with it.
+            if let Poll::Ready(end) = connection.as_mut().poll(cx) {
+                return Poll::Ready(Some(end));
+            }
+            match pulse.order(cx.waker()) {
+                Order::Abort => return Poll::Ready(None),
+                Order::Finish if !finishing => {
+                    finishing = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                Order::Serve | Order::Finish => return Poll::Pending,
+            }
+        }
+    })
+    .await;
+    if let Some(Err(error)) = end {
+        tracing::debug!(%peer, %error, "connection ended");
+    }
+}
+
+/// A socket whose reads and writes are counted.
+struct Watched {
+    inner: TokioIo<TcpStream>,
+    pulse: Arc<Pulse>,
+}
+
+impl Watched {
+    fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.pulse.wrote(written.is_ready());
+        written
+    }
+}
+
+impl Read for Watched {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.inner).poll_read(cx, buf);
+        if read.is_ready() {
+            self.pulse.read();
+        }
+        read
+    }
+}
+
+impl Write for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.note(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.note(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
