@@ -4,4 +4,6 @@
 
 pub mod files;
 pub mod policy;
+pub mod publish;
+pub mod settle;
 pub mod source;
