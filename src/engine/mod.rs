@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::types::{DType, Signature};
 
 pub mod fake;
+mod precheck;
 pub mod tract;
 
 pub use tract::TractEngine;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use tract_onnx::{Onnx, pb::ModelProto, prelude::Framework as _};
 
-use super::{Artifact, ArtifactKind, Engine, Limits, LoadError, Model};
+use super::{Artifact, ArtifactKind, Engine, Limits, LoadError, Model, precheck};
 use model::TractModel;
 
 /// The embedded engine. Cheap to clone; one per process is enough.
@@ -41,7 +41,8 @@ impl Engine for TractEngine {
     fn load(&self, artifact: &Artifact, limits: &Limits) -> Result<Box<dyn Model>, LoadError> {
         let ArtifactKind::Onnx = artifact.kind;
         let model = guard::on_big_stack("model", || {
-            let proto = decode(&self.onnx, artifact)?;
+            let mut proto = decode(&self.onnx, artifact)?;
+            precheck::check(&mut proto, &artifact.side_files, &|op| self.onnx.op_register.0.contains_key(op))?;
             let typed = typing::typed(&self.onnx, &proto)?;
             TractModel::new(&proto, typed, *limits)
         })?;
@@ -50,6 +51,11 @@ impl Engine for TractEngine {
 }
 
 fn decode(onnx: &Onnx, artifact: &Artifact) -> Result<ModelProto, LoadError> {
-    onnx.proto_model_for_read(&mut &artifact.bytes[..])
-        .map_err(|error| LoadError::new(format!("model: not an ONNX file: {}", guard::error_text(&error))))
+    let decoded = onnx.proto_model_for_read(&mut &artifact.bytes[..]);
+    match decoded {
+        Ok(proto) if proto.graph.is_some() => Ok(proto),
+        // Some texts decode, to nothing.
+        Ok(_) => Err(precheck::not_a_model(&artifact.bytes, "has no graph")),
+        Err(error) => Err(precheck::not_a_model(&artifact.bytes, &guard::error_text(&error))),
+    }
 }

@@ -9,7 +9,7 @@ use tract_onnx::{
 };
 
 use super::{
-    super::{Limits, LoadError, Model, Plan},
+    super::{Limits, LoadError, Model, Plan, precheck},
     dtype::{datum_of, dtype_of},
     guard::{error_text, on_big_stack},
     plan::TractPlan,
@@ -22,6 +22,7 @@ pub(super) struct TractModel {
     signature: Arc<Signature>,
     graph: TypedModel,
     rows: Option<Symbol>,
+    order_dependent: Vec<String>,
     limits: Limits,
 }
 
@@ -41,13 +42,19 @@ impl TractModel {
         }
         let rows = rows.filter(|rows| is_row_wise(&graph, rows));
         let batch = if rows.is_some() { Batch::Rows } else { Batch::None };
-        Ok(Self { signature: Arc::new(Signature { inputs, outputs, batch }), graph, rows, limits })
+        let signature = Arc::new(Signature { inputs, outputs, batch });
+        let order_dependent = precheck::order_dependent(declared);
+        Ok(Self { signature, graph, rows, order_dependent, limits })
     }
 }
 
 impl Model for TractModel {
     fn signature(&self) -> &Signature {
         &self.signature
+    }
+
+    fn order_dependent(&self) -> Vec<String> {
+        self.order_dependent.clone()
     }
 
     fn plan(&self, rows: Option<usize>) -> Result<Arc<dyn Plan>, LoadError> {

@@ -1,0 +1,64 @@
+//! Our own walk over a decoded model before the graph library sees it. That library trusts its files: impossible dimensions,
+//! data that does not fit them, names that nothing defines or a constant of a terabyte make it panic, abort or read memory
+//! that is not the tensor's. Called by `TractEngine::load`.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use tract_onnx::pb::{GraphProto, ModelProto, NodeProto};
+
+use super::LoadError;
+
+mod file;
+mod names;
+mod operators;
+mod order;
+mod sizes;
+mod tensors;
+
+pub(super) use file::not_a_model;
+pub(super) use operators::order_dependent;
+
+/// Characters of a name that an error text shows.
+const MAX_NAME_CHARS: usize = 80;
+
+/// Checks a model, sorts its nodes, and brings the data of side files into its tensors.
+///
+/// # Errors
+/// The first thing that is wrong, named by tensor, or by node and operator.
+pub(super) fn check(
+    model: &mut ModelProto,
+    side_files: &BTreeMap<String, Bytes>,
+    known: &dyn Fn(&str) -> bool,
+) -> Result<(), LoadError> {
+    let Some(graph) = model.graph.as_mut() else { return Err(LoadError::new("model: has no graph")) };
+    operators::check(graph, known)?;
+    tensors::settle(graph, side_files)?;
+    names::check(graph)?;
+    order::sort(graph)?;
+    sizes::check(graph)
+}
+
+/// `node 'name' (Op)`; nodes without a name go by their first output.
+fn label(node: &NodeProto) -> String {
+    let first = node.output.first().map_or("", String::as_str);
+    let name = if node.name.is_empty() { first } else { &node.name };
+    format!("node {} ({})", quoted(name), shown(&node.op_type))
+}
+
+fn quoted(name: &str) -> String {
+    format!("'{}'", shown(name))
+}
+
+/// A name from the file, without control characters and of bounded length.
+fn shown(name: &str) -> String {
+    name.chars().take(MAX_NAME_CHARS).flat_map(char::escape_debug).collect()
+}
+
+/// The graphs inside a node's attributes.
+fn subgraphs(node: &NodeProto) -> impl Iterator<Item = &GraphProto> {
+    node.attribute.iter().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs))
+}
+
+#[cfg(test)]
+mod tests;
