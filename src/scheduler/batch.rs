@@ -1,0 +1,284 @@
+//! One batch, from waiting rows to answers: gather rows into a session's own buffers, run, copy the outputs out once, and give
+//! every job its slice. Called by workers, by the local lane's drain task, and by the proof that rows may be merged.
+
+use std::{
+    ops::Range,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+use crate::{
+    engine::{EngineError, InputBuffer, Model, OutputData, Plan, Session},
+    types::{Batch, Data, Shape, Signature, Tensor},
+};
+
+/// Rows of one request that take part in a batch.
+pub(crate) trait Member {
+    /// The request's inputs in the model's order.
+    fn inputs(&self) -> &[Tensor];
+    /// Which of their rows.
+    fn range(&self) -> Range<usize>;
+}
+
+/// How long the parts of a batch took.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Timing {
+    pub(crate) gather: Duration,
+    pub(crate) compute: Duration,
+    pub(crate) scatter: Duration,
+}
+
+/// The outputs of a batch that is being run, filled chunk by chunk.
+pub(crate) struct Outputs {
+    parts: Vec<Part>,
+    rows: usize,
+}
+
+enum Part {
+    Empty,
+    Plain { shape: Shape, dtype: crate::types::DType, bytes: Vec<u8> },
+    Strings { shape: Shape, items: Vec<Bytes> },
+}
+
+impl Outputs {
+    /// Room for the outputs of `rows` rows.
+    pub(crate) fn new(signature: &Signature, rows: usize) -> Self {
+        Self { parts: signature.outputs.iter().map(|_| Part::Empty).collect(), rows }
+    }
+
+    /// The outputs as tensors of all rows.
+    ///
+    /// # Errors
+    /// When a chunk is missing, which is a defect of the engine.
+    pub(crate) fn finish(self) -> Result<Vec<Tensor>, EngineError> {
+        self.parts
+            .into_iter()
+            .map(|part| match part {
+                Part::Empty => Err(EngineError::new("an output was not produced")),
+                Part::Plain { shape, dtype, bytes } => {
+                    Tensor::plain(dtype, shape, bytes.into()).map_err(EngineError::new)
+                }
+                Part::Strings { shape, items } => Tensor::strings(shape, items.into()).map_err(EngineError::new),
+            })
+            .collect()
+    }
+}
+
+/// Runs rows `chunk` (counted over all members) in one session and appends the outputs.
+///
+/// # Errors
+/// When the engine fails, or answers another number of rows than it was given.
+pub(crate) fn run_chunk<M: Member>(
+    session: &mut dyn Session,
+    signature: &Signature,
+    members: &[M],
+    chunk: &Range<usize>,
+    outputs: &mut Outputs,
+) -> Result<Timing, EngineError> {
+    let start = Instant::now();
+    for index in 0..signature.inputs.len() {
+        gather(session, signature.batch, members, index, chunk)?;
+    }
+    let gathered = Instant::now();
+    session.run()?;
+    let computed = Instant::now();
+    for (index, part) in outputs.parts.iter_mut().enumerate() {
+        append(session, signature, index, part, (chunk.len(), outputs.rows))?;
+    }
+    Ok(Timing { gather: gathered - start, compute: computed - gathered, scatter: computed.elapsed() })
+}
+
+fn gather<M: Member>(
+    session: &mut dyn Session,
+    batch: Batch,
+    members: &[M],
+    index: usize,
+    chunk: &Range<usize>,
+) -> Result<(), EngineError> {
+    let Some(first) = members.first().and_then(|member| member.inputs().get(index)) else {
+        return Err(EngineError::new("a batch without members"));
+    };
+    let mut shape: Shape = first.shape().into();
+    let per_row: usize = match batch {
+        Batch::Rows => {
+            shape[0] = chunk.len();
+            shape[1..].iter().product()
+        }
+        Batch::None => shape.iter().product(),
+    };
+    let width = per_row * first.dtype().size().unwrap_or(0);
+    let mut buffer = session.input(index, &shape)?;
+    let mut at = 0;
+    let mut seen = 0;
+    for member in members {
+        let rows = member.range();
+        let overlap = seen.max(chunk.start)..(seen + rows.len()).min(chunk.end);
+        if !overlap.is_empty() {
+            let from = rows.start + (overlap.start - seen);
+            let Some(tensor) = member.inputs().get(index) else { return Err(EngineError::new("an input is missing")) };
+            copy_rows(&mut buffer, at, tensor.data(), (from, overlap.len(), per_row, width))?;
+            at += overlap.len();
+        }
+        seen += rows.len();
+    }
+    if at == chunk.len() { Ok(()) } else { Err(EngineError::new("a batch with too few rows")) }
+}
+
+/// Copies `(from, rows, elements per row, bytes per row)` of a tensor to row `at` of the buffer.
+fn copy_rows(
+    buffer: &mut InputBuffer<'_>,
+    at: usize,
+    data: &Data,
+    (from, rows, per_row, width): (usize, usize, usize, usize),
+) -> Result<(), EngineError> {
+    match (buffer, data) {
+        (InputBuffer::Plain(target), Data::Plain(source)) => {
+            let target = target.get_mut(at * width..(at + rows) * width);
+            let source = source.get(from * width..(from + rows) * width);
+            let (Some(target), Some(source)) = (target, source) else {
+                return Err(EngineError::new("rows out of range"));
+            };
+            target.copy_from_slice(source);
+            Ok(())
+        }
+        (InputBuffer::Strings(target), Data::Strings(source)) => {
+            let target = target.get_mut(at * per_row..(at + rows) * per_row);
+            let source = source.get(from * per_row..(from + rows) * per_row);
+            let (Some(target), Some(source)) = (target, source) else {
+                return Err(EngineError::new("rows out of range"));
+            };
+            for (to, item) in target.iter_mut().zip(source) {
+                to.clear();
+                to.push_str(std::str::from_utf8(item).map_err(EngineError::new)?);
+            }
+            Ok(())
+        }
+        _ => Err(EngineError::new("an input buffer of another kind than the input")),
+    }
+}
+
+/// Appends output `index` of a run of `rows` rows to its part; a part has room for `total_rows`.
+fn append(
+    session: &dyn Session,
+    signature: &Signature,
+    index: usize,
+    part: &mut Part,
+    (rows, total_rows): (usize, usize),
+) -> Result<(), EngineError> {
+    let view = session.output(index)?;
+    let mut shape: Shape = view.shape.into();
+    if signature.batch == Batch::Rows {
+        if shape.first() != Some(&rows) {
+            let name = signature.outputs.get(index).map_or("?", |spec| &*spec.name);
+            return Err(EngineError::new(format_args!("output '{name}': expected {rows} rows, got shape {shape:?}")));
+        }
+        shape[0] = total_rows;
+    }
+    match (view.data, part) {
+        (OutputData::Plain(data), part @ Part::Empty) => {
+            let mut bytes = Vec::with_capacity(data.len() / rows.max(1) * total_rows.max(rows));
+            bytes.extend_from_slice(data);
+            *part = Part::Plain { shape, dtype: view.dtype, bytes };
+        }
+        (OutputData::Strings(data), part @ Part::Empty) => {
+            *part = Part::Strings {
+                shape,
+                items: data.iter().map(|item| Bytes::copy_from_slice(item.as_bytes())).collect(),
+            };
+        }
+        (OutputData::Plain(data), Part::Plain { shape: known, bytes, .. }) if *known == shape => {
+            bytes.extend_from_slice(data);
+        }
+        (OutputData::Strings(data), Part::Strings { shape: known, items }) if *known == shape => {
+            items.extend(data.iter().map(|item| Bytes::copy_from_slice(item.as_bytes())));
+        }
+        _ => return Err(EngineError::new("an output changed its shape or kind within a batch")),
+    }
+    Ok(())
+}
+
+/// The slice of a batch's outputs that belongs to rows `range`; the whole outputs for models without batch dimension.
+///
+/// # Errors
+/// When the outputs do not have those rows.
+pub(crate) fn slice(outputs: &[Tensor], batch: Batch, range: &Range<usize>) -> Result<Vec<Tensor>, EngineError> {
+    match batch {
+        Batch::None => Ok(outputs.to_vec()),
+        Batch::Rows => {
+            outputs.iter().map(|tensor| tensor.slice_rows(range.start, range.len()).map_err(EngineError::new)).collect()
+        }
+    }
+}
+
+struct Whole<'a>(&'a [Tensor], usize);
+
+impl Member for Whole<'_> {
+    fn inputs(&self) -> &[Tensor] {
+        self.0
+    }
+    fn range(&self) -> Range<usize> {
+        0..self.1
+    }
+}
+
+/// Runs one request alone in a fresh session: for golden answers, the proof that rows may be merged, and warming up.
+///
+/// # Errors
+/// When the engine fails. `plan` must be compiled for exactly the rows that `inputs` have.
+pub fn run_once(model: &dyn Model, plan: &Arc<dyn Plan>, inputs: &[Tensor]) -> Result<Vec<Tensor>, EngineError> {
+    let signature = model.signature();
+    let rows = match signature.batch {
+        Batch::Rows => inputs.first().and_then(|tensor| tensor.shape().first().copied()).unwrap_or(1),
+        Batch::None => 1,
+    };
+    let mut session = plan.session()?;
+    let mut outputs = Outputs::new(signature, rows);
+    run_chunk(session.as_mut(), signature, &[Whole(inputs, rows)], &(0..rows), &mut outputs)?;
+    outputs.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        engine::fake::{FakeEngine, Script},
+        types::DType,
+    };
+    use proptest::prelude::*;
+    use smallvec::smallvec;
+
+    proptest! {
+        #[test]
+        fn gather_then_scatter_is_the_identity(
+            sizes in proptest::collection::vec(1_usize..6, 1..8), cut in 1_usize..8,
+        ) {
+            let model = FakeEngine::new(Script::default(), 3).model();
+            let mut next = 0_f32;
+            let requests: Vec<Vec<Tensor>> = sizes.iter().map(|rows| {
+                let values: Vec<f32> = (0..rows * 3).map(|_| { next += 1.0; next }).collect();
+                vec![Tensor::from_vec(DType::Fp32, smallvec![*rows, 3], values).unwrap()]
+            }).collect();
+            let members: Vec<_> = requests.iter().zip(&sizes).map(|(inputs, rows)| Whole(inputs, *rows)).collect();
+            let total: usize = sizes.iter().sum();
+            let mut session = model.plan(None).unwrap().session().unwrap();
+            let mut outputs = Outputs::new(model.signature(), total);
+            let mut from = 0;
+            while from < total {
+                let to = (from + cut).min(total);
+                run_chunk(session.as_mut(), model.signature(), &members, &(from..to), &mut outputs).unwrap();
+                from = to;
+            }
+            let outputs = outputs.finish().unwrap();
+            let mut at = 0;
+            for (inputs, rows) in requests.iter().zip(&sizes) {
+                let got = slice(&outputs, Batch::Rows, &(at..at + rows)).unwrap();
+                let want: Vec<f32> = inputs[0].to_f32().unwrap().iter().map(|x| x * 2.0 + 1.0).collect();
+                prop_assert_eq!(got[0].to_f32().unwrap(), want);
+                prop_assert_eq!(got[0].shape(), [*rows, 3]);
+                at += rows;
+            }
+        }
+    }
+}

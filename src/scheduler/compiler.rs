@@ -1,0 +1,80 @@
+//! Compiles and times the sizes that a servable does not need to start serving: one thread, off the path of requests and of
+//! loads, so that a new version answers as soon as its first size is ready.
+
+use std::{
+    io,
+    sync::{
+        Arc, Weak,
+        atomic::Ordering,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread::JoinHandle,
+};
+
+use parking_lot::Mutex;
+
+use super::{core::Core, plans::sizes_up_to};
+
+/// Servables that may wait to be compiled; a load waits when there are more.
+const BACKLOG: usize = 1024;
+
+/// The compiling thread.
+#[derive(Debug)]
+pub(crate) struct Compiler {
+    queue: Mutex<Option<SyncSender<Weak<Core>>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Compiler {
+    pub(crate) fn start() -> io::Result<Self> {
+        let (queue, work) = sync_channel(BACKLOG);
+        let thread = std::thread::Builder::new().name("weir-compiler".to_owned()).spawn(move || run(&work))?;
+        Ok(Self { queue: Mutex::new(Some(queue)), thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Has the other sizes of a servable compiled. A servable that is gone by then is skipped.
+    pub(crate) fn enqueue(&self, core: &Arc<Core>) {
+        let queue = self.queue.lock().clone();
+        if let Some(queue) = queue {
+            // A stopped compiler only means that the servable goes on with the sizes it has.
+            drop(queue.send(Arc::downgrade(core)));
+        }
+    }
+
+    /// Ends the thread after the servable it is at.
+    pub(crate) fn stop(&self) {
+        *self.queue.lock() = None;
+        let thread = self.thread.lock().take();
+        if let Some(thread) = thread {
+            drop(thread.join());
+        }
+    }
+}
+
+fn run(work: &Receiver<Weak<Core>>) {
+    for core in work {
+        if let Some(core) = core.upgrade() {
+            prepare(&core);
+        }
+    }
+}
+
+fn prepare(core: &Arc<Core>) {
+    if let Some(plan) = core.plans.first() {
+        report(core, 1, core.warm(1, &plan).map_err(|error| error.to_string()));
+    }
+    let others = if core.merges() { sizes_up_to(core.limit) } else { Vec::new() };
+    for rows in others.into_iter().skip(1) {
+        let outcome = core.plans.add(rows).map_err(|error| error.to_string());
+        let outcome = outcome.and_then(|plan| core.warm(rows, &plan).map_err(|error| error.to_string()));
+        report(core, rows, outcome);
+    }
+    core.warmed.store(true, Ordering::Release);
+}
+
+fn report(core: &Core, rows: usize, outcome: Result<(), String>) {
+    match outcome {
+        Ok(()) => tracing::debug!(model = %core.id, rows, cost = ?core.profile.cost(rows), "compiled"),
+        Err(error) => tracing::warn!(model = %core.id, rows, error, "this batch size could not be prepared"),
+    }
+}

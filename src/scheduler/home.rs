@@ -1,0 +1,85 @@
+//! Where answers come home to: one mailbox per I/O thread. A worker puts the answers of a whole batch into the mailbox and
+//! wakes the thread once; a task there hands them to the waiting handlers. Waking a thread from outside is what a request
+//! across threads mostly costs, so it is done once per batch and not once per request.
+
+use std::{cell::RefCell, sync::Arc};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::job::Finished;
+
+thread_local! {
+    static CURRENT: RefCell<Option<Arc<Home>>> = const { RefCell::new(None) };
+}
+
+/// The mailbox of one I/O thread.
+#[derive(Debug)]
+pub struct Home {
+    index: usize,
+    tracker: TaskTracker,
+    mail: Mutex<Vec<Finished>>,
+    arrived: Notify,
+}
+
+/// I/O threads that may have a local lane; threads beyond it use the worker pool.
+pub(crate) const MAX_HOMES: usize = 256;
+
+impl Home {
+    /// Makes the calling thread home number `index` and starts its delivery task on the thread's runtime. The task ends when
+    /// `stop` is cancelled, after delivering what has arrived.
+    pub fn install(index: usize, tracker: &TaskTracker, stop: CancellationToken) {
+        let home = Arc::new(Self { index, tracker: tracker.clone(), mail: Mutex::default(), arrived: Notify::new() });
+        CURRENT.set(Some(Arc::clone(&home)));
+        tracker.spawn(async move {
+            loop {
+                tokio::select! {
+                    () = home.arrived.notified() => home.deliver(),
+                    () = stop.cancelled() => break,
+                }
+            }
+            home.deliver();
+            CURRENT.set(None);
+        });
+    }
+
+    /// The home of the calling thread, if it has one.
+    pub(crate) fn current() -> Option<Arc<Home>> {
+        CURRENT.with_borrow(Clone::clone)
+    }
+
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Spawns onto the runtime of the calling thread, which must be this home's.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tracker.spawn(task);
+    }
+
+    fn deliver(&self) {
+        let mail = std::mem::take(&mut *self.mail.lock());
+        mail.into_iter().for_each(Finished::deliver);
+    }
+}
+
+/// Sends the answers of a batch to their homes with one wake-up each; answers without home go directly.
+pub(crate) fn send_home(finished: Vec<Finished>) {
+    let mut homes: Vec<Arc<Home>> = Vec::new();
+    for answer in finished {
+        match answer.home() {
+            None => answer.deliver(),
+            Some(home) => {
+                let home = Arc::clone(home);
+                home.mail.lock().push(answer);
+                if !homes.iter().any(|known| Arc::ptr_eq(known, &home)) {
+                    homes.push(home);
+                }
+            }
+        }
+    }
+    for home in homes {
+        home.arrived.notify_one();
+    }
+}

@@ -1,0 +1,76 @@
+//! The local lane: cheap batches are run on the I/O thread that received the requests. A handler pushes and awaits; one drain
+//! task per thread and servable yields once, so that everything the thread has read by then is in the queue, and runs what
+//! waits. Batches form by themselves, no thread is crossed, and an idle request pays nothing. The task owns the batch, so a
+//! caller that leaves strands nobody.
+
+use std::{sync::Arc, time::Instant};
+
+use parking_lot::Mutex;
+
+use super::{
+    core::{Core, Sessions},
+    home::Home,
+    job::{Finished, Job},
+    queue::Queue,
+};
+
+/// The queue of one servable on one I/O thread.
+#[derive(Debug, Default)]
+pub(crate) struct LocalQueue {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queue: Queue<Job>,
+    draining: bool,
+    /// Taken out while a batch runs: the drain task is the only one to use them.
+    sessions: Sessions,
+}
+
+/// Queues jobs on the calling thread and makes sure that its drain task runs.
+pub(crate) fn submit(core: &Arc<Core>, queue: &Arc<LocalQueue>, home: &Home, jobs: impl Iterator<Item = Job>) {
+    let mut state = queue.state.lock();
+    jobs.for_each(|job| state.queue.push(job));
+    if !std::mem::replace(&mut state.draining, true) {
+        home.spawn(drain(Arc::clone(core), Arc::clone(queue)));
+    }
+}
+
+async fn drain(core: Arc<Core>, local: Arc<LocalQueue>) {
+    loop {
+        // Lets the driver be polled once more: requests that have arrived by then join the batch. More yields only cost.
+        tokio::task::yield_now().await;
+        if !run_one_batch(&core, &local) {
+            return;
+        }
+    }
+}
+
+/// Runs one batch; false when nothing waited.
+fn run_one_batch(core: &Arc<Core>, local: &LocalQueue) -> bool {
+    let now = Instant::now();
+    let (taken, mut sessions) = {
+        let mut state = local.state.lock();
+        if state.queue.is_empty() {
+            state.draining = false;
+            return false;
+        }
+        (state.queue.take(core.limit, now), std::mem::take(&mut state.sessions))
+    };
+    core.refuse_expired(taken.expired).into_iter().for_each(Finished::deliver);
+    if !taken.batch.is_empty() {
+        let finished = core.execute(&mut sessions, taken.batch, now);
+        finished.into_iter().for_each(Finished::deliver);
+    }
+    local.state.lock().sessions = sessions;
+    true
+}
+
+impl LocalQueue {
+    /// Drops the jobs that nobody waits for.
+    pub(crate) fn purge(&self) {
+        let gone = self.state.lock().queue.purge();
+        drop(gone);
+    }
+}
