@@ -25,9 +25,6 @@ use crate::{
     types::{Batch, BatchingSpec, Error, ErrorCode, ServableId, Signature, Tensor},
 };
 
-/// Batches cheaper than this are run on the I/O thread: below it a hop to a worker costs more than it gains.
-const LOCAL_BELOW: Duration = Duration::from_micros(100);
-
 /// A servable's half of the scheduler.
 pub(crate) struct Core {
     pub(crate) key: u64,
@@ -47,6 +44,7 @@ pub(crate) struct Core {
     pub(crate) series: Arc<ServableSeries>,
     /// Set when the sizes off the path have been compiled and timed.
     pub(crate) warmed: std::sync::atomic::AtomicBool,
+    local_below: Duration,
     model: Arc<dyn Model>,
     locals: Vec<OnceLock<Arc<LocalQueue>>>,
 }
@@ -59,6 +57,7 @@ pub(crate) struct CoreParts {
     pub(crate) merging: Merging,
     pub(crate) batching: BatchingSpec,
     pub(crate) parallel: usize,
+    pub(crate) local_below: Duration,
     pub(crate) series: Arc<ServableSeries>,
     pub(crate) plans: Plans,
 }
@@ -86,6 +85,7 @@ impl Core {
             queued: Arc::default(),
             series: parts.series,
             warmed: std::sync::atomic::AtomicBool::new(false),
+            local_below: parts.local_below,
             model: parts.model,
             locals: (0..MAX_HOMES).map(|_| OnceLock::new()).collect(),
         }
@@ -99,7 +99,7 @@ impl Core {
     /// The local queue of an I/O thread, when batches are cheap enough to be run there.
     pub(crate) fn local(&self, home: usize) -> Option<&Arc<LocalQueue>> {
         let cheap = self.warmed.load(std::sync::atomic::Ordering::Acquire)
-            && self.profile.dearest().is_some_and(|cost| cost < LOCAL_BELOW);
+            && self.profile.dearest().is_some_and(|cost| cost < self.local_below);
         let slot = if cheap { self.locals.get(home)? } else { return None };
         Some(slot.get_or_init(Arc::default))
     }

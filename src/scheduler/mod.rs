@@ -31,6 +31,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread::JoinHandle,
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -99,22 +100,42 @@ impl fmt::Debug for LaneParts {
     }
 }
 
+/// How a scheduler works.
+#[derive(Clone, Copy, Debug)]
+pub struct SchedulerOptions {
+    /// Worker threads; 0 = one per core.
+    pub workers: usize,
+    /// Servables whose dearest batch is cheaper than this are run on the I/O threads. A hop to a worker costs a request about
+    /// what a batch of this length costs the other requests of the thread.
+    pub local_below: Duration,
+}
+
+impl Default for SchedulerOptions {
+    fn default() -> Self {
+        Self { workers: 0, local_below: Duration::from_micros(100) }
+    }
+}
+
 /// The shared workers. One per process; [`Scheduler::shutdown`] ends them.
 pub struct Scheduler {
     pool: Arc<Pool>,
     compiler: Compiler,
     workers: usize,
+    local_below: Duration,
     threads: Mutex<Vec<JoinHandle<()>>>,
     next_key: AtomicU64,
 }
 
 impl Scheduler {
-    /// Starts `workers` worker threads; 0 = one per core.
+    /// Starts the worker threads.
     ///
     /// # Errors
     /// When the machine refuses a thread.
-    pub fn start(workers: usize) -> std::io::Result<Arc<Self>> {
-        let workers = if workers == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { workers };
+    pub fn start(options: SchedulerOptions) -> std::io::Result<Arc<Self>> {
+        let workers = match options.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            workers => workers,
+        };
         let pool = Arc::new(Pool::default());
         let threads = (0..workers)
             .map(|index| {
@@ -123,7 +144,14 @@ impl Scheduler {
             })
             .collect::<Result<Vec<_>, _>>()?;
         let compiler = Compiler::start()?;
-        Ok(Arc::new(Self { pool, compiler, workers, threads: Mutex::new(threads), next_key: AtomicU64::new(1) }))
+        Ok(Arc::new(Self {
+            pool,
+            compiler,
+            workers,
+            local_below: options.local_below,
+            threads: Mutex::new(threads),
+            next_key: AtomicU64::new(1),
+        }))
     }
 
     /// Worker threads.
@@ -149,6 +177,7 @@ impl Scheduler {
             merging: parts.merging,
             batching: parts.batching,
             parallel,
+            local_below: self.local_below,
             series: parts.series,
             plans,
         }));

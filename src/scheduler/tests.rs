@@ -24,9 +24,13 @@ struct Fixture {
 }
 
 fn fixture(workers: usize, batching: BatchingSpec, merging: Merging) -> Fixture {
+    with_lane(SchedulerOptions { workers, local_below: Duration::ZERO }, batching, merging)
+}
+
+fn with_lane(options: SchedulerOptions, batching: BatchingSpec, merging: Merging) -> Fixture {
     let script = Script::default();
     let metrics = Metrics::new();
-    let scheduler = Scheduler::start(workers).unwrap();
+    let scheduler = Scheduler::start(options).unwrap();
     let id = ServableId { model: ModelName::parse("fake").unwrap(), version: Version::ONE };
     let series = metrics.servable(&id, "fake", "", None);
     let model = FakeEngine::new(script.clone(), 2).model().into();
@@ -250,7 +254,8 @@ async fn a_panicking_batch_fails_only_for_the_guilty_and_the_worker_lives() {
 
 #[tokio::test]
 async fn cheap_batches_are_run_on_the_thread_that_received_them() {
-    let f = fixture(1, batching(8), Merging::Proved);
+    let options = SchedulerOptions { workers: 1, local_below: Duration::MAX };
+    let f = with_lane(options, batching(8), Merging::Proved);
     f.warm().await;
     let tracker = TaskTracker::new();
     let stop = CancellationToken::new();
@@ -278,7 +283,6 @@ async fn cheap_batches_are_run_on_the_thread_that_received_them() {
 #[tokio::test]
 async fn answers_of_the_pool_come_home_through_the_mailbox() {
     let f = fixture(1, batching(8), Merging::Proved);
-    f.script.delay(Duration::from_millis(1));
     f.warm().await;
     let tracker = TaskTracker::new();
     let stop = CancellationToken::new();
