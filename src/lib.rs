@@ -29,6 +29,8 @@ pub mod spec;
 pub mod types;
 
 #[cfg(feature = "server")]
+pub mod app;
+#[cfg(feature = "server")]
 pub mod protocol;
 #[cfg(feature = "server")]
 pub mod shutdown;
