@@ -9,9 +9,13 @@
 //! | `toml_reader` | TOML key by key, collecting problems |
 //! | `nearest` | the known key that a mistyped one stands for |
 
+pub mod config_pbtxt;
+pub mod declared;
 pub mod model_toml;
 mod nearest;
 pub mod partial;
+mod pbtxt_raw;
+mod pbtxt_scan;
 pub mod problem;
 mod toml_reader;
 

@@ -1,5 +1,8 @@
 //! The nearest known key to one that was mistyped, by edit distance. Used wherever an unknown key is reported.
 
+/// A shorter beginning says nothing about the whole.
+const MIN_BEGINNING: usize = 4;
+
 /// Names longer than this are not compared: a mistyped key is never that long, and the cost grows with the square.
 const MAX_CHARS: usize = 128;
 
@@ -7,30 +10,35 @@ const MAX_CHARS: usize = 128;
 /// the table of `path` may have when none is near.
 pub(super) fn unknown_key(path: &str, known: &[&str]) -> String {
     let parents = known.iter().flat_map(|key| key.match_indices('.').map(|(end, _)| &key[..end]));
-    let mut candidates: Vec<&str> = known.iter().copied().chain(parents).collect();
-    candidates.dedup();
-    if let Some(key) = nearest(path, &candidates) {
-        return format!("unknown key, did you mean '{key}'?");
-    }
+    let candidates: Vec<&str> = known.iter().copied().chain(parents).collect();
     let table = path.rfind('.').map_or("", |end| &path[..=end]);
-    let mut children: Vec<_> = known.iter().filter_map(|key| key.strip_prefix(table)?.split('.').next()).collect();
-    children.dedup();
-    format!("unknown key: expected one of '{}'", children.join("', '"))
+    let mut siblings: Vec<_> = known.iter().filter_map(|key| key.strip_prefix(table)?.split('.').next()).collect();
+    siblings.dedup();
+    unknown_key_among(path, &candidates, &siblings)
 }
 
-/// The candidate that `path` most probably stands for. A key in the wrong table counts as near when its last part is.
-/// `None` when more than a third of the characters would have to change.
-pub(super) fn nearest<'k>(path: &str, known: &[&'k str]) -> Option<&'k str> {
-    let near = |a: &str, b: &str| {
-        let distance = distance(a, b);
-        (distance <= (a.chars().count().max(3)) / 3).then_some(distance)
-    };
-    known
+/// As [`unknown_key`], with the candidates (full paths) and the names to list when none is near.
+pub(super) fn unknown_key_among(path: &str, candidates: &[&str], siblings: &[&str]) -> String {
+    match nearest(path, candidates) {
+        Some(key) => format!("unknown key, did you mean '{key}'?"),
+        None => format!("unknown key: expected one of '{}'", siblings.join("', '")),
+    }
+}
+
+/// The candidate that `path` most probably stands for: the one whose last part is nearest, and among those the one whose whole
+/// path is, so that a key in the wrong table finds its place. `None` when more than a third of the last part's characters
+/// would have to change and neither is the beginning of the other.
+pub(super) fn nearest<'k>(path: &str, candidates: &[&'k str]) -> Option<&'k str> {
+    let leaf = last(path).to_ascii_lowercase();
+    let allowed = leaf.chars().count().max(3) / 3;
+    candidates
         .iter()
         .filter_map(|key| {
-            let whole = near(path, key);
-            let leaf = near(last(path), last(key)).map(|distance| distance + 1);
-            Some((whole.into_iter().chain(leaf).min()?, distance(path, key), *key))
+            let other = last(key);
+            let beginning =
+                leaf.len().min(other.len()) >= MIN_BEGINNING && (leaf.starts_with(other) || other.starts_with(&leaf));
+            let edits = distance(&leaf, other);
+            (edits <= allowed || beginning).then(|| (edits, distance(path, key), *key))
         })
         .min()
         .map(|(_, _, key)| key)
@@ -84,6 +92,9 @@ mod tests {
         assert_eq!(nearest("resources.max_queue_rows", &KNOWN), Some("batching.max_queue_rows"));
         assert_eq!(nearest("version", &KNOWN), Some("versions"));
         assert_eq!(nearest("Engine", &KNOWN), Some("engine"));
+        assert_eq!(nearest("batching.max_batch", &KNOWN), Some("batching.max_batch_size"));
+        assert_eq!(nearest("score.outputs_name", &KNOWN), Some("score.output"));
+        assert_eq!(nearest("batching.colour", &KNOWN), None);
         assert_eq!(nearest("colour", &KNOWN), None);
         assert_eq!(nearest("", &KNOWN), None);
     }
@@ -93,6 +104,7 @@ mod tests {
         let known = ["ab", "cd.x", "cd.y"];
         assert_eq!(unknown_key("zzz", &known), "unknown key: expected one of 'ab', 'cd'");
         assert_eq!(unknown_key("cd.zzz", &known), "unknown key: expected one of 'x', 'y'");
+        assert_eq!(unknown_key("batch", &["batching.x"]), "unknown key, did you mean 'batching'?");
         assert_eq!(unknown_key("ce", &known), "unknown key, did you mean 'cd'?");
     }
 }

@@ -3,6 +3,9 @@
 
 use std::fmt;
 
+/// Problems beyond these are left out: nobody reads them, and each costs time.
+pub(super) const MAX_PROBLEMS: usize = 100;
+
 /// One thing that is wrong (or worth a note) in a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -14,6 +17,13 @@ pub struct Problem {
     pub key: String,
     /// What is wrong: `expected <e>, got <g>`.
     pub text: String,
+}
+
+impl Problem {
+    /// A problem of the whole text.
+    pub(super) fn general(text: impl Into<String>) -> Self {
+        Place::default().problem("", text)
+    }
 }
 
 impl fmt::Display for Problem {

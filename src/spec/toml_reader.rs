@@ -10,7 +10,7 @@ use toml::{
 
 use super::{
     nearest,
-    problem::{Lines, Place, Problem, quoted},
+    problem::{Lines, MAX_PROBLEMS, Place, Problem, quoted},
 };
 
 /// A TOML document whose keys are being read. Problems pile up inside until [`Document::finish`].
@@ -36,7 +36,7 @@ impl<'t> Document<'t> {
         let (root, errors) = DeTable::parse_recoverable(text);
         let lines = Lines::new(text);
         let mut problems = Vec::new();
-        for error in errors {
+        for error in errors.into_iter().take(MAX_PROBLEMS) {
             let place = lines.place(error.span().map_or(text.len(), |span| span.start));
             problems.push(place.problem("", error.message().trim()));
         }
@@ -92,6 +92,9 @@ impl<'t> Document<'t> {
     }
 
     fn report(&self, offset: usize, path: &str, text: String) {
+        if self.problems.borrow().len() >= MAX_PROBLEMS {
+            return;
+        }
         let place = self.lines.place(offset);
         if !self.broken.contains(&place.line) {
             self.push(place.problem(path, text));
