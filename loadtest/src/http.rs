@@ -1,0 +1,115 @@
+//! The HTTP client: keep-alive HTTP/1.1 connections with one request in flight each and bodies that were encoded before
+//! the run. Answers are not decoded here. Used through `sender::Client`.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::error::{Fault, Result};
+use crate::sender::{Code, Failure};
+use crate::target::{MAX_ANSWER_BYTES, Target, dial};
+use crate::wire_http::{HttpBody, JSON_LENGTH_HEADER};
+
+type Connection = SendRequest<Full<Bytes>>;
+
+/// A bounded pool of connections, opened when needed.
+#[derive(Debug)]
+pub(crate) struct HttpClient {
+    target: Target,
+    /// One request per case.
+    requests: Vec<Request<Full<Bytes>>>,
+    idle: Mutex<Vec<Connection>>,
+    /// One permit per connection; who has to wait for one waits as part of its request's latency.
+    permits: Semaphore,
+    drivers: Mutex<JoinSet<()>>,
+}
+
+impl HttpClient {
+    /// A client that has not connected yet; `timeout` is sent along as the deadline.
+    ///
+    /// # Errors
+    /// A header or model name that HTTP does not allow.
+    pub(crate) fn new(target: Target, bodies: Vec<HttpBody>, timeout: Option<Duration>) -> Result<Self> {
+        let requests = bodies.into_iter().map(|body| request(&target, body, timeout)).collect::<Result<_>>()?;
+        let permits = Semaphore::new(target.connections);
+        Ok(Self { target, requests, idle: Mutex::default(), permits, drivers: Mutex::default() })
+    }
+
+    /// Sends case `case`; the answer is the body.
+    pub(crate) async fn send(&self, case: usize) -> Result<HttpBody, Failure> {
+        let _permit = self.permits.acquire().await.map_err(Failure::transport)?;
+        let mut connection = self.connection().await?;
+        let answer = connection.send_request(self.requests[case].clone()).await.map_err(Failure::transport)?;
+        let (head, body) = answer.into_parts();
+        let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await.map_err(Failure::transport)?.to_bytes();
+        self.idle.lock().push(connection);
+        if head.status != StatusCode::OK {
+            return Err(Failure { code: Code::Http(head.status.as_u16()), text: error_text(&body) });
+        }
+        let json_length = match head.headers.get(JSON_LENGTH_HEADER) {
+            None => None,
+            Some(value) => Some(length(value).ok_or_else(|| Failure::transport("bad JSON length header"))?),
+        };
+        Ok(HttpBody { bytes: body, json_length })
+    }
+
+    /// An idle connection that is still open, or a new one.
+    async fn connection(&self) -> Result<Connection, Failure> {
+        loop {
+            // A statement of its own: the lock must not be held while waiting.
+            let idle = self.idle.lock().pop();
+            let Some(mut connection) = idle else { break };
+            if connection.ready().await.is_ok() {
+                return Ok(connection);
+            }
+        }
+        let socket = dial(self.target.address).await?;
+        let (connection, driver) = handshake(TokioIo::new(socket)).await.map_err(Failure::connect)?;
+        let mut drivers = self.drivers.lock();
+        while drivers.try_join_next().is_some() {}
+        drivers.spawn(async move {
+            // A broken connection shows in its request; its own error adds nothing.
+            let _ = driver.await;
+        });
+        Ok(connection)
+    }
+}
+
+fn request(target: &Target, body: HttpBody, timeout: Option<Duration>) -> Result<Request<Full<Bytes>>> {
+    let version = match target.model.version.as_str() {
+        "" => String::new(),
+        version => format!("/versions/{version}"),
+    };
+    let kind = if body.json_length.is_some() { "application/octet-stream" } else { "application/json" };
+    let mut request = Request::post(format!("/v2/models/{}{version}/infer", target.model.name))
+        .header(header::HOST, &target.authority)
+        .header(header::CONTENT_TYPE, kind)
+        .header(header::USER_AGENT, concat!("weir-loadtest/", env!("CARGO_PKG_VERSION")));
+    if let Some(length) = body.json_length {
+        request = request.header(JSON_LENGTH_HEADER, length);
+    }
+    if let Some(timeout) = timeout {
+        request = request.header("request-timeout-ms", timeout.as_millis().max(1).to_string());
+    }
+    let mut request = request.body(Full::new(body.bytes)).map_err(|e| Fault::new("request", e))?;
+    for (name, value) in &target.headers {
+        request.headers_mut().insert(name, value.clone());
+    }
+    Ok(request)
+}
+
+fn length(value: &HeaderValue) -> Option<usize> {
+    value.to_str().ok()?.parse().ok()
+}
+
+/// The beginning of an error body, for the report.
+fn error_text(body: &Bytes) -> String {
+    String::from_utf8_lossy(&body[..body.len().min(300)]).into_owned()
+}

@@ -1,0 +1,106 @@
+//! The seam between runs and protocols: send one case, get an answer or a failure. Implemented by `grpc` and `http`,
+//! and by fakes in the tests of the runs.
+
+use std::fmt;
+use std::future::Future;
+
+use crate::grpc::GrpcClient;
+use crate::http::HttpClient;
+use crate::wire_http::HttpBody;
+
+/// Sends requests that were encoded before the run.
+pub(crate) trait Sender: Send + Sync + 'static {
+    /// Sends case number `case` and waits for the answer's last byte.
+    fn send(&self, case: usize) -> impl Future<Output = Result<Answer, Failure>> + Send;
+}
+
+/// An answer as it came, not decoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// A framed gRPC message.
+    Grpc(bytes::Bytes),
+    Http(HttpBody),
+}
+
+/// A request that was not answered well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) code: Code,
+    /// What the server or the transport said about it.
+    pub(crate) text: String,
+}
+
+/// What failures are counted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Code {
+    /// A gRPC status other than OK.
+    Grpc(u8),
+    /// An HTTP status other than 200.
+    Http(u16),
+    /// No connection could be opened.
+    Connect,
+    /// The connection or the stream broke, or the answer was not of the protocol.
+    Transport,
+    /// Not answered when the run gave up waiting.
+    Unfinished,
+}
+
+const GRPC_NAMES: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Grpc(code) => f.write_str(GRPC_NAMES.get(usize::from(*code)).copied().unwrap_or("UNKNOWN")),
+            Self::Http(status) => write!(f, "{status}"),
+            Self::Connect => f.write_str("CONNECT"),
+            Self::Transport => f.write_str("TRANSPORT"),
+            Self::Unfinished => f.write_str("UNFINISHED"),
+        }
+    }
+}
+
+impl Failure {
+    /// A failure of the transport, whatever it says.
+    pub(crate) fn transport(text: impl fmt::Display) -> Self {
+        Self { code: Code::Transport, text: text.to_string() }
+    }
+
+    /// A connection that could not be opened.
+    pub(crate) fn connect(text: impl fmt::Display) -> Self {
+        Self { code: Code::Connect, text: text.to_string() }
+    }
+}
+
+/// Either protocol.
+#[derive(Debug)]
+pub(crate) enum Client {
+    Grpc(GrpcClient),
+    Http(HttpClient),
+}
+
+impl Sender for Client {
+    async fn send(&self, case: usize) -> Result<Answer, Failure> {
+        match self {
+            Self::Grpc(client) => client.send(case).await.map(Answer::Grpc),
+            Self::Http(client) => client.send(case).await.map(Answer::Http),
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The binary against its own echo servers: all protocols, both loops, a comparison, and what must make it fail.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_weir-loadtest");
+/// The echo servers' three values are 0, 0.5 and 1.
+const RIGHT: &str = r#"{"cases":[
+    {"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","data":[1,2]}],
+     "outputs":[{"name":"y","shape":[1,3],"datatype":"FP32","data":[0,0.5,1.00005]}]},
+    {"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","data":[[3,4]]}],
+     "outputs":[{"name":"y","shape":[1,3],"datatype":"FP32","data":[[0,0.5,1]]}]}]}"#;
+
+/// An echo server that ends with the test.
+struct Echo {
+    child: Child,
+    url: String,
+}
+
+impl Echo {
+    fn start(kind: &str) -> Self {
+        let mut child = Command::new(BINARY)
+            .args([kind, "--answer-bytes", "12", "--max-seconds", "120"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("listening ").unwrap_or_else(|| panic!("{line:?}"));
+        Self { url: format!("http://{address}"), child }
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+fn golden(text: &str) -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("golden.json");
+    fs::write(&path, text).unwrap();
+    (directory, path)
+}
+
+fn run(url: &str, arguments: &[&str]) -> Output {
+    let common = ["--url", url, "--model", "m", "--warmup", "50ms", "--duration", "60s", "--output", "json"];
+    Command::new(BINARY).args(common).args(arguments).output().unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {stderr}"))
+}
+
+#[test]
+fn every_protocol_is_verified_against_the_echo() {
+    let (_directory, golden) = golden(RIGHT);
+    let golden = golden.to_str().unwrap();
+    for (kind, protocols) in [("echo-grpc", ["grpc-raw", "grpc-typed"]), ("echo-http", ["http-json", "http-binary"])] {
+        let echo = Echo::start(kind);
+        for protocol in protocols {
+            let bounds = ["--golden", golden, "--protocol", protocol, "--requests", "300", "--concurrency", "8"];
+            let output = run(&echo.url, &bounds);
+            let report = json(&output);
+            assert!(output.status.success(), "{protocol}: {report:#}");
+            assert_eq!((&report["verified"], &report["mismatches"]), (&300.into(), &0.into()), "{protocol}");
+            let latency = &report["latency_us"];
+            let (p50, p99) = (latency["p50"].as_f64().unwrap(), latency["p99"].as_f64().unwrap());
+            assert!(0.0 < p50 && p50 <= p99, "{protocol}: {latency}");
+        }
+    }
+}
+
+#[test]
+fn a_wrong_value_fails_the_run() {
+    let (_directory, golden) = golden(&RIGHT.replace("[[0,0.5,1]]", "[[0,0.5,1.001]]"));
+    let golden = golden.to_str().unwrap();
+    for (kind, protocol) in [("echo-grpc", "grpc-raw"), ("echo-http", "http-json")] {
+        let echo = Echo::start(kind);
+        let output = run(&echo.url, &["--golden", golden, "--protocol", protocol, "--requests", "100"]);
+        let report = json(&output);
+        assert_eq!(output.status.code(), Some(1), "{report:#}");
+        assert_eq!(report["verified"], 50, "{report:#}");
+        assert!(report["mismatches"].as_u64().unwrap() >= 50, "{report:#}");
+        let first = report["first_mismatch"].as_str().unwrap();
+        assert!(first.contains("case 1: output y: element 2: expected 1.001"), "{first}");
+    }
+}
+
+#[test]
+fn an_open_loop_sends_what_was_asked() {
+    let echo = Echo::start("echo-grpc");
+    let load = ["--input", "x:FP32:1x2", "--mode", "open", "--rate", "500", "--duration", "1s", "--timeout-ms", "900"];
+    let command: Vec<&str> = ["--url", &echo.url, "--model", "m", "--warmup", "0", "--output", "json"]
+        .into_iter()
+        .chain(load)
+        .chain(["--arrivals", "constant"])
+        .collect();
+    let output = Command::new(BINARY).args(command).output().unwrap();
+    let report = json(&output);
+    assert!(output.status.success(), "{report:#}");
+    // Every one of the 500 arrivals ends up in exactly one count.
+    let dropped = report["dropped"].as_u64().unwrap();
+    assert_eq!(report["answered"].as_u64().unwrap() + dropped, 500, "{report:#}");
+    assert_eq!(report["unverified"].as_u64(), report["answered"].as_u64(), "{report:#}");
+    assert!(report["late"].as_u64().is_some() && report["send_lag_us"]["p50"].as_f64().is_some(), "{report:#}");
+}
+
+#[test]
+fn two_servers_are_compared() {
+    let (first, second) = (Echo::start("echo-grpc"), Echo::start("echo-http"));
+    let versus = ["--vs", &second.url, "--vs-protocol", "http-json", "--rounds", "3", "--requests", "300"];
+    let output = run(&first.url, &[&["--input", "x:FP32:1x2"], &versus[..]].concat());
+    let report = json(&output);
+    assert!(output.status.success(), "{report:#}");
+    assert_eq!(report["rounds"].as_array().unwrap().len(), 3);
+    assert_eq!((&report["first"]["answered"], &report["second"]["answered"]), (&300.into(), &300.into()));
+    let ratio = &report["ratio"]["throughput"];
+    let [min, median, max] = ["min", "median", "max"].map(|key| ratio[key].as_f64().unwrap());
+    assert!(0.0 < min && min <= median && median <= max, "{ratio}");
+}
+
+#[test]
+fn errors_fail_the_run_unless_allowed() {
+    // The gRPC client talks to the HTTP service: whatever it gets, it is no gRPC answer.
+    let echo = Echo::start("echo-http");
+    let bounds = ["--input", "x:FP32:1x2", "--requests", "20", "--warmup", "0"];
+    let command = |more: &[&str]| {
+        let target = ["--url", &echo.url, "--model", "m", "--output", "json"];
+        Command::new(BINARY).args(target).args(bounds).args(more).output().unwrap()
+    };
+    let output = command(&[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        (&json(&output)["errors"][0]["code"], &json(&output)["errors"][0]["count"]),
+        (&"400".into(), &20.into())
+    );
+    // Allowed errors are still no answers: a run without any answer has measured nothing.
+    let output = command(&["--allow-errors", "400"]);
+    assert_eq!(json(&output)["errors"][0]["allowed"], true);
+    assert_eq!(String::from_utf8_lossy(&output.stderr).trim(), format!("error: {}: no answers", echo.url));
+}
+
+#[test]
+fn what_cannot_start_is_a_usage_error() {
+    let output = run("http://192.0.2.1:9", &["--input", "x:FP32:1x2"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--allow-remote"));
+    assert_eq!(run("http://127.0.0.1:9", &["--golden", "/nonexistent/golden.json"]).status.code(), Some(2));
+}
+
+#[test]
+fn sigterm_ends_an_echo_server_cleanly() {
+    let mut echo = Echo::start("echo-grpc");
+    let signalled = Command::new("kill").args(["-TERM", &echo.child.id().to_string()]).status().unwrap();
+    assert!(signalled.success());
+    assert!(echo.child.wait().unwrap().success());
+}
