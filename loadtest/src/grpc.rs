@@ -1,19 +1,20 @@
 //! The gRPC client: HTTP/2 connections with requests that were framed before the run, so that a request costs a header
 //! copy and two frames. Answers are not decoded here. Used through `sender::Client`.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use h2::RecvStream;
+
 use h2::client::{Builder, SendRequest};
+use h2::{Reason, RecvStream};
 use http::{HeaderMap, HeaderValue, Request, Version, header};
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::error::{Fault, Result};
-use crate::sender::{Code, Failure};
+use crate::sender::{ATTEMPTS, Code, Failure};
 use crate::target::{MAX_ANSWER_BYTES, Target, dial};
 
 const PATH: &str = "/inference.GRPCInferenceService/ModelInfer";
@@ -32,6 +33,7 @@ pub(crate) struct GrpcClient {
     next_slot: AtomicUsize,
     /// The tasks that drive the connections; they end with the client.
     drivers: Mutex<JoinSet<()>>,
+    resent: AtomicU64,
 }
 
 /// One connection's place.
@@ -40,6 +42,30 @@ struct Slot {
     sender: Mutex<Option<SendRequest<Bytes>>>,
     /// Held while dialling, so that one caller dials and the others wait for it.
     dialling: tokio::sync::Mutex<()>,
+}
+
+/// Why an attempt got no message.
+enum Miss {
+    /// The server said that it did not look at the request.
+    Unprocessed(h2::Error),
+    Failed(Failure),
+}
+
+impl From<h2::Error> for Miss {
+    fn from(error: h2::Error) -> Self {
+        let said_by_server = error.is_remote();
+        match error.reason() {
+            Some(Reason::NO_ERROR) if said_by_server && error.is_go_away() => Self::Unprocessed(error),
+            Some(Reason::REFUSED_STREAM) if said_by_server && error.is_reset() => Self::Unprocessed(error),
+            _ => Self::Failed(Failure::transport(error)),
+        }
+    }
+}
+
+impl From<Failure> for Miss {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
 }
 
 impl GrpcClient {
@@ -66,28 +92,49 @@ impl GrpcClient {
             request.headers_mut().insert(name, value.clone());
         }
         let slots = (0..target.connections).map(|_| Slot::default()).collect();
-        Ok(Self { target, messages, request, slots, next_slot: AtomicUsize::new(0), drivers: Mutex::default() })
+        let (next_slot, resent) = (AtomicUsize::new(0), AtomicU64::new(0));
+        Ok(Self { target, messages, request, slots, next_slot, drivers: Mutex::default(), resent })
     }
 
     /// Sends case `case`; the answer is the framed message.
     pub(crate) async fn send(&self, case: usize) -> Result<Bytes, Failure> {
         let slot = &self.slots[self.next_slot.fetch_add(1, Ordering::Relaxed) % self.slots.len()];
+        for _ in 1..ATTEMPTS {
+            match self.attempt(slot, case).await {
+                Err(Miss::Unprocessed(_)) => self.resent.fetch_add(1, Ordering::Relaxed),
+                Err(Miss::Failed(failure)) => return Err(failure),
+                Ok(message) => return Ok(message),
+            };
+        }
+        self.attempt(slot, case).await.map_err(|miss| match miss {
+            Miss::Unprocessed(error) => Failure::transport(error),
+            Miss::Failed(failure) => failure,
+        })
+    }
+
+    /// How many requests went out again; see [`ATTEMPTS`].
+    pub(crate) fn resent(&self) -> u64 {
+        self.resent.load(Ordering::Relaxed)
+    }
+
+    async fn attempt(&self, slot: &Slot, case: usize) -> Result<Bytes, Miss> {
         let mut sender = self.sender(slot).await?;
-        let (answer, mut stream) = sender.send_request(self.request.clone(), false).map_err(Failure::transport)?;
-        stream.send_data(self.messages[case].clone(), true).map_err(Failure::transport)?;
-        let (head, mut body) = answer.await.map_err(Failure::transport)?.into_parts();
+        let (answer, mut stream) = sender.send_request(self.request.clone(), false)?;
+        stream.send_data(self.messages[case].clone(), true)?;
+        let (head, mut body) = answer.await?.into_parts();
         if head.status != http::StatusCode::OK {
-            return Err(Failure { code: Code::Http(head.status.as_u16()), text: head.status.to_string() });
+            let failure = Failure { code: Code::Http(head.status.as_u16()), text: head.status.to_string() };
+            return Err(failure.into());
         }
         if let Some(status) = head.headers.get("grpc-status") {
             // No message follows: the only headers are the trailers.
             grpc_status(status, &head.headers)?;
         }
         let message = read_to_end(&mut body).await?;
-        let trailers = body.trailers().await.map_err(Failure::transport)?.unwrap_or_default();
+        let trailers = body.trailers().await?.unwrap_or_default();
         match trailers.get("grpc-status") {
-            Some(status) => grpc_status(status, &trailers).map(|()| message),
-            None => Err(Failure::transport("answer without grpc-status")),
+            Some(status) => Ok(grpc_status(status, &trailers).map(|()| message)?),
+            None => Err(Failure::transport("answer without grpc-status").into()),
         }
     }
 
@@ -131,12 +178,12 @@ async fn handshake(
 }
 
 /// The body's bytes; a body of one frame, the usual one, is not copied.
-async fn read_to_end(body: &mut RecvStream) -> Result<Bytes, Failure> {
+async fn read_to_end(body: &mut RecvStream) -> Result<Bytes, Miss> {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     while let Some(chunk) = body.data().await {
-        let chunk = chunk.map_err(Failure::transport)?;
-        body.flow_control().release_capacity(chunk.len()).map_err(Failure::transport)?;
+        let chunk = chunk?;
+        body.flow_control().release_capacity(chunk.len())?;
         if first.is_empty() {
             first = chunk;
             continue;
@@ -145,7 +192,7 @@ async fn read_to_end(body: &mut RecvStream) -> Result<Bytes, Failure> {
             rest.extend_from_slice(&first);
         }
         if rest.len() + chunk.len() > MAX_ANSWER_BYTES {
-            return Err(Failure::transport(format_args!("answer over {MAX_ANSWER_BYTES} bytes")));
+            return Err(Failure::transport(format_args!("answer over {MAX_ANSWER_BYTES} bytes")).into());
         }
         rest.extend_from_slice(&chunk);
     }
@@ -161,5 +208,109 @@ fn grpc_status(status: &HeaderValue, headers: &HeaderMap) -> Result<(), Failure>
             Err(Failure { code: Code::Grpc(code), text })
         }
         None => Err(Failure::transport("grpc-status is not a number")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use h2::server::SendResponse;
+    use http::Response;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::target::Protocol;
+    use crate::wire_grpc::ModelName;
+
+    const ANSWER: &[u8] = &[0, 0, 0, 0, 1, 7];
+
+    /// Answers `answers` requests on a new connection, each with `status` in the trailers, then says goodbye; requests
+    /// that cross the goodbye are not answered.
+    async fn serve_and_leave(listener: &TcpListener, answers: usize, status: &'static str) {
+        let (socket, _) = listener.accept().await.unwrap();
+        let mut connection = h2::server::handshake(socket).await.unwrap();
+        for _ in 0..answers {
+            let (_request, mut respond) = connection.accept().await.unwrap().unwrap();
+            answer(&mut respond, status);
+        }
+        connection.graceful_shutdown();
+        while let Some(Ok((_request, mut respond))) = connection.accept().await {
+            respond.send_reset(Reason::REFUSED_STREAM);
+        }
+    }
+
+    fn answer(respond: &mut SendResponse<Bytes>, status: &str) {
+        let mut stream = respond.send_response(Response::new(()), false).unwrap();
+        stream.send_data(Bytes::from_static(ANSWER), false).unwrap();
+        let trailers = [("grpc-status", status), ("grpc-message", "said")];
+        let trailers = trailers.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+        stream.send_trailers(trailers.into_iter().collect()).unwrap();
+    }
+
+    async fn client_of(listener: &TcpListener) -> GrpcClient {
+        let address = listener.local_addr().unwrap();
+        let target = Target {
+            address,
+            authority: address.to_string(),
+            protocol: Protocol::GrpcRaw,
+            model: ModelName::default(),
+            connections: 1,
+            headers: Vec::new(),
+        };
+        GrpcClient::new(target, vec![Bytes::from_static(&[0; 5])], None).unwrap()
+    }
+
+    #[tokio::test]
+    async fn requests_that_a_leaving_server_did_not_process_go_out_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = client_of(&listener).await;
+        let server = async {
+            for _ in 0..3 {
+                serve_and_leave(&listener, 2, "0").await;
+            }
+        };
+        let calls = async {
+            for _ in 0..6 {
+                assert_eq!(client.send(0).await.unwrap(), ANSWER);
+            }
+            // Lets the server's last connection end.
+            drop(client);
+        };
+        tokio::join!(server, calls);
+    }
+
+    #[tokio::test]
+    async fn a_refused_stream_goes_out_again_and_is_counted() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = client_of(&listener).await;
+        let server = async {
+            let (socket, _) = listener.accept().await.unwrap();
+            let mut connection = h2::server::handshake(socket).await.unwrap();
+            let mut refuse = true;
+            while let Some(Ok((_request, mut respond))) = connection.accept().await {
+                match std::mem::take(&mut refuse) {
+                    true => respond.send_reset(Reason::REFUSED_STREAM),
+                    false => answer(&mut respond, "0"),
+                }
+            }
+        };
+        let calls = async {
+            assert_eq!(client.send(0).await.unwrap(), ANSWER);
+            assert_eq!(client.resent(), 1);
+            drop(client);
+        };
+        tokio::join!(server, calls);
+    }
+
+    #[tokio::test]
+    async fn statuses_are_failures_with_their_text() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = client_of(&listener).await;
+        let calls = async {
+            let failure = client.send(0).await.unwrap_err();
+            assert_eq!(failure, Failure { code: Code::Grpc(14), text: "said".into() });
+            assert_eq!(client.resent(), 0);
+            drop(client);
+        };
+        tokio::join!(serve_and_leave(&listener, 1, "14"), calls);
     }
 }

@@ -1,11 +1,13 @@
 //! The HTTP client: keep-alive HTTP/1.1 connections with one request in flight each and bodies that were encoded before
 //! the run. Answers are not decoded here. Used through `sender::Client`.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
@@ -13,7 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::error::{Fault, Result};
-use crate::sender::{Code, Failure};
+use crate::sender::{ATTEMPTS, Chain, Code, Failure};
 use crate::target::{MAX_ANSWER_BYTES, Target, dial};
 use crate::wire_http::{HttpBody, JSON_LENGTH_HEADER};
 
@@ -29,6 +31,7 @@ pub(crate) struct HttpClient {
     /// One permit per connection; who has to wait for one waits as part of its request's latency.
     permits: Semaphore,
     drivers: Mutex<JoinSet<()>>,
+    resent: AtomicU64,
 }
 
 impl HttpClient {
@@ -39,14 +42,20 @@ impl HttpClient {
     pub(crate) fn new(target: Target, bodies: Vec<HttpBody>, timeout: Option<Duration>) -> Result<Self> {
         let requests = bodies.into_iter().map(|body| request(&target, body, timeout)).collect::<Result<_>>()?;
         let permits = Semaphore::new(target.connections);
-        Ok(Self { target, requests, idle: Mutex::default(), permits, drivers: Mutex::default() })
+        Ok(Self {
+            target,
+            requests,
+            idle: Mutex::default(),
+            permits,
+            drivers: Mutex::default(),
+            resent: AtomicU64::new(0),
+        })
     }
 
     /// Sends case `case`; the answer is the body.
     pub(crate) async fn send(&self, case: usize) -> Result<HttpBody, Failure> {
         let _permit = self.permits.acquire().await.map_err(Failure::transport)?;
-        let mut connection = self.connection().await?;
-        let answer = connection.send_request(self.requests[case].clone()).await.map_err(Failure::transport)?;
+        let (answer, connection) = self.round_trip(case).await?;
         let (head, body) = answer.into_parts();
         let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await.map_err(Failure::transport)?.to_bytes();
         self.idle.lock().push(connection);
@@ -58,6 +67,27 @@ impl HttpClient {
             Some(value) => Some(length(value).ok_or_else(|| Failure::transport("bad JSON length header"))?),
         };
         Ok(HttpBody { bytes: body, json_length })
+    }
+
+    /// How many requests went out again; see [`ATTEMPTS`].
+    pub(crate) fn resent(&self) -> u64 {
+        self.resent.load(Ordering::Relaxed)
+    }
+
+    /// The answer's head, and the connection that its body comes over.
+    async fn round_trip(&self, case: usize) -> Result<(Response<Incoming>, Connection), Failure> {
+        for _ in 1..ATTEMPTS {
+            let mut connection = self.connection().await?;
+            match connection.try_send_request(self.requests[case].clone()).await {
+                Ok(answer) => return Ok((answer, connection)),
+                // The connection was closed before anything was written to it.
+                Err(unsent) if unsent.message().is_some() => self.resent.fetch_add(1, Ordering::Relaxed),
+                Err(broken) => return Err(Failure::transport(Chain(broken.error()))),
+            };
+        }
+        let mut connection = self.connection().await?;
+        let answer = connection.send_request(self.requests[case].clone()).await;
+        answer.map(|answer| (answer, connection)).map_err(|broken| Failure::transport(Chain(&broken)))
     }
 
     /// An idle connection that is still open, or a new one.

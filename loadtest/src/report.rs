@@ -39,15 +39,18 @@ pub(crate) struct Report {
     dropped: Option<u64>,
     /// Open loop: how late the generator itself was. Large values mean that it, not the server, was overloaded.
     send_lag_us: Option<Percentiles>,
-    latency_us: Percentiles,
+    /// From the intended send time to the answer's last byte.
+    latency_us: Option<Percentiles>,
     errors: Vec<ErrorLine>,
     error_latency_us: Option<Percentiles>,
     warmup_errors: u64,
+    /// Requests that a closing connection had not processed and that went out again, warm-up included.
+    resent: u64,
     verified: u64,
     unverified: u64,
     mismatches: u64,
     first_mismatch: Option<String>,
-    client_cpu_us_per_request: f64,
+    client_cpu_us_per_request: Option<f64>,
     /// Cores the generator kept busy; it runs on one, so near 1 the figures are its limit.
     client_cores: f64,
 }
@@ -133,15 +136,17 @@ impl Report {
             late,
             dropped: open.then_some(tally.dropped),
             send_lag_us: percentiles(&tally.send_lag).filter(|_| open),
-            latency_us: percentiles(&tally.latency).unwrap_or(Percentiles::NONE),
+            latency_us: percentiles(&tally.latency),
             errors: errors.collect(),
             error_latency_us: percentiles(&tally.error_latency),
             warmup_errors: tally.warmup_errors,
+            resent: side.client.resent(),
             verified: tally.verified,
             unverified: tally.unverified,
             mismatches: tally.mismatches,
             first_mismatch: tally.first_mismatch.clone(),
-            client_cpu_us_per_request: round(cpu.as_secs_f64() * 1e6 / tally.arrived.max(1) as f64),
+            client_cpu_us_per_request: (tally.arrived > 0)
+                .then(|| round(cpu.as_secs_f64() * 1e6 / tally.arrived as f64)),
             client_cores: round(share(*cpu, *elapsed)),
         }
     }
@@ -190,7 +195,7 @@ impl ComparisonReport {
 
 impl Shown for Report {
     fn table(&self) -> String {
-        format!("{}{}", columns(&[self]), self.notes())
+        [self.headline(), columns(&[self]), self.notes()].concat()
     }
 }
 
@@ -202,9 +207,10 @@ impl Shown for ComparisonReport {
         {
             ratios.row(label, [spread.median, spread.min, spread.max].map(|ratio| format!("{ratio:.3}")));
         }
+        let headlines = format!("first   {}second  {}", self.first.headline(), self.second.headline());
         let both = columns(&[&self.first, &self.second]);
         let rounds = format!("over {} alternating rounds\n", self.rounds.len());
-        [both, ratios.render(), rounds, self.first.notes(), self.second.notes()].concat()
+        [headlines, both, ratios.render(), rounds, self.first.notes(), self.second.notes()].concat()
     }
 }
 
@@ -217,9 +223,6 @@ fn columns(reports: &[&Report]) -> String {
             table.row(label, cells.into_iter().map(|cell| cell.unwrap_or_else(|| "-".to_owned())));
         }
     };
-    row("target", &|r| Some(format!("{} {}", r.url, protocol_name(r.protocol))));
-    row("model", &|r| Some(format!("{} ({} rows/request)", r.model, r.rows_per_request)));
-    row("load", &|r| Some(format!("{}, {} connections, {:.1} s", r.load, r.connections, r.seconds)));
     row("requests/s", &|r| Some(format!("{:.0}", r.requests_per_second)));
     row("rows/s", &|r| (r.rows_per_request > 1).then(|| format!("{:.0}", r.rows_per_second)));
     row("in time/s", &|r| r.in_time_per_second.map(|rate| format!("{rate:.0}")));
@@ -232,7 +235,7 @@ fn columns(reports: &[&Report]) -> String {
         ("max", |p| p.max),
     ];
     for (name, figure) in figures {
-        row(&format!("latency {name}"), &|r| Some(format!("{:.1} us", figure(&r.latency_us))));
+        row(&format!("latency {name}"), &|r| r.latency_us.map(|latency| format!("{:.1} us", figure(&latency))));
     }
     row("answered", &|r| Some(r.answered.to_string()));
     row("late", &|r| r.late.map(|late| late.to_string()));
@@ -244,12 +247,22 @@ fn columns(reports: &[&Report]) -> String {
     row("errors", &|r| Some(r.errors.iter().map(|error| error.count).sum::<u64>().to_string()));
     row("error p50/p99", &|r| r.error_latency_us.map(|e| format!("{:.1}/{:.1} us", e.p50, e.p99)));
     row("warm-up errors", &|r| (r.warmup_errors > 0).then(|| r.warmup_errors.to_string()));
-    row("client CPU", &|r| Some(format!("{:.2} us/request", r.client_cpu_us_per_request)));
+    row("resent", &|r| (r.resent > 0).then(|| r.resent.to_string()));
+    row("client CPU", &|r| r.client_cpu_us_per_request.map(|cpu| format!("{cpu:.2} us/request")));
     row("client cores", &|r| Some(format!("{:.2}", r.client_cores)));
     table.render()
 }
 
 impl Report {
+    /// What was measured.
+    fn headline(&self) -> String {
+        let protocol = protocol_name(self.protocol);
+        format!(
+            "{} {protocol}, model {}, {} rows/request, {}, {} connections, {:.1} s\n",
+            self.url, self.model, self.rows_per_request, self.load, self.connections, self.seconds
+        )
+    }
+
     /// What the figures alone do not say.
     fn notes(&self) -> String {
         let mut notes = String::new();
@@ -266,10 +279,6 @@ impl Report {
         }
         notes
     }
-}
-
-impl Percentiles {
-    const NONE: Self = Self { mean: 0.0, p50: 0.0, p90: 0.0, p99: 0.0, p999: 0.0, max: 0.0 };
 }
 
 impl Spread {

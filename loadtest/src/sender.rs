@@ -89,11 +89,40 @@ impl Failure {
     }
 }
 
+/// A request that a closing connection surely did not process goes out again on another one, this often at most in all,
+/// as every gRPC and HTTP client does: a server that drains well must show no error.
+pub(crate) const ATTEMPTS: usize = 3;
+
+/// An error with its causes: transports say little in the outermost one.
+pub(crate) struct Chain<'a>(pub(crate) &'a dyn std::error::Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
 /// Either protocol.
 #[derive(Debug)]
 pub(crate) enum Client {
     Grpc(GrpcClient),
     Http(HttpClient),
+}
+
+impl Client {
+    /// How many requests went out again; see [`ATTEMPTS`].
+    pub(crate) fn resent(&self) -> u64 {
+        match self {
+            Self::Grpc(client) => client.resent(),
+            Self::Http(client) => client.resent(),
+        }
+    }
 }
 
 impl Sender for Client {

@@ -1,4 +1,5 @@
 //! The binary against its own echo servers: all protocols, both loops, a comparison, and what must make it fail.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail the test")]
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
