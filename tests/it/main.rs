@@ -5,4 +5,6 @@ mod engine;
 #[cfg(test)]
 mod listener;
 #[cfg(test)]
+mod tidy;
+#[cfg(test)]
 mod wire;
