@@ -2,7 +2,7 @@
 //! wakes the thread once; a task there hands them to the waiting handlers. Waking a thread from outside is what a request
 //! across threads mostly costs, so it is done once per batch and not once per request.
 
-use std::{cell::RefCell, sync::Arc};
+use std::{cell::RefCell, collections::BTreeSet, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -17,19 +17,41 @@ thread_local! {
 /// The mailbox of one I/O thread.
 #[derive(Debug)]
 pub struct Home {
-    index: usize,
+    index: Index,
     tracker: TaskTracker,
     mail: Mutex<Vec<Finished>>,
     arrived: Notify,
+}
+
+/// A home's number: the smallest that is free, so that numbers stay small however often threads come and go.
+#[derive(Debug)]
+struct Index(usize);
+
+static TAKEN: Mutex<BTreeSet<usize>> = Mutex::new(BTreeSet::new());
+
+impl Index {
+    fn take() -> Self {
+        let mut taken = TAKEN.lock();
+        let free = (0..).find(|number| !taken.contains(number)).unwrap_or(usize::MAX);
+        taken.insert(free);
+        Self(free)
+    }
+}
+
+impl Drop for Index {
+    fn drop(&mut self) {
+        TAKEN.lock().remove(&self.0);
+    }
 }
 
 /// I/O threads that may have a local lane; threads beyond it use the worker pool.
 pub(crate) const MAX_HOMES: usize = 256;
 
 impl Home {
-    /// Makes the calling thread home number `index` and starts its delivery task on the thread's runtime. The task ends when
-    /// `stop` is cancelled, after delivering what has arrived.
-    pub fn install(index: usize, tracker: &TaskTracker, stop: CancellationToken) {
+    /// Makes the calling thread a home and starts its delivery task on the thread's runtime, which must be a current-thread
+    /// one. The task ends when `stop` is cancelled, after delivering what has arrived.
+    pub fn install(tracker: &TaskTracker, stop: CancellationToken) {
+        let index = Index::take();
         let home = Arc::new(Self { index, tracker: tracker.clone(), mail: Mutex::default(), arrived: Notify::new() });
         CURRENT.set(Some(Arc::clone(&home)));
         tracker.spawn(async move {
@@ -50,7 +72,7 @@ impl Home {
     }
 
     pub(crate) fn index(&self) -> usize {
-        self.index
+        self.index.0
     }
 
     /// Spawns onto the runtime of the calling thread, which must be this home's.

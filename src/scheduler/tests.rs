@@ -259,7 +259,7 @@ async fn cheap_batches_are_run_on_the_thread_that_received_them() {
     f.warm().await;
     let tracker = TaskTracker::new();
     let stop = CancellationToken::new();
-    Home::install(0, &tracker, stop.clone());
+    Home::install(&tracker, stop.clone());
     assert!(f.lane.is_local(), "{:?}", f.lane.profile());
     let before = f.script.batches().len();
     let calls: Vec<_> = (0..5)
@@ -286,7 +286,7 @@ async fn answers_of_the_pool_come_home_through_the_mailbox() {
     f.warm().await;
     let tracker = TaskTracker::new();
     let stop = CancellationToken::new();
-    Home::install(0, &tracker, stop.clone());
+    Home::install(&tracker, stop.clone());
     assert!(!f.lane.is_local());
     right(3.0, 2, &f.lane.run(rows(3.0, 2), None).await.unwrap());
     stop.cancel();
