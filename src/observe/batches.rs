@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use super::{
     group::{Budget, Permit},
     histogram::{Histogram, row_bounds},
+    lanes::{Lanes, Writer},
     names,
     render::Exposition,
 };
@@ -27,39 +28,26 @@ const MAX_LARGE_SIZES: usize = 256;
 
 /// Batches of one size: how many, and nanoseconds of gather, compute and scatter.
 #[derive(Debug, Default)]
-struct Size {
-    count: AtomicU64,
-    nanos: [AtomicU64; 3],
-}
+struct Size([AtomicU64; 4]);
 
 impl Size {
-    fn ran(&self, nanos: [u64; 3]) {
-        self.count.fetch_add(1, Relaxed);
-        for (total, nanos) in self.nanos.iter().zip(nanos) {
-            total.fetch_add(nanos, Relaxed);
-        }
-    }
-
-    fn statistics(&self, rows: usize) -> BatchStatistics {
-        let count = self.count.load(Relaxed);
-        let tally = |i: usize| Tally { count, ns: self.nanos[i].load(Relaxed) };
-        BatchStatistics {
-            rows: rows as u64,
-            compute_input: tally(0),
-            compute_infer: tally(1),
-            compute_output: tally(2),
+    fn ran(&self, writer: Writer, [gather, compute, scatter]: [u64; 3]) {
+        for (total, n) in self.0.iter().zip([1, gather, compute, scatter]) {
+            writer.add(total, n);
         }
     }
 }
+
+/// One thread's tallies of small batches. Index = rows - 1.
+type SmallSizes = [OnceLock<Box<Size>>; SMALL];
 
 /// The batches of a loaded version.
 #[derive(Debug)]
 pub(super) struct Batches {
     rows: Histogram,
     permit: Option<Permit>,
-    /// Index = rows - 1.
-    small: [OnceLock<Box<Size>>; SMALL],
-    large: Mutex<BTreeMap<usize, Size>>,
+    small: Lanes<SmallSizes>,
+    large: Mutex<BTreeMap<usize, [u64; 4]>>,
 }
 
 impl Batches {
@@ -67,7 +55,7 @@ impl Batches {
         Self {
             rows: Histogram::new(row_bounds()),
             permit: Permit::take(budget),
-            small: std::array::from_fn(|_| OnceLock::new()),
+            small: Lanes::default(),
             large: Mutex::default(),
         }
     }
@@ -75,15 +63,18 @@ impl Batches {
     /// A batch was run, with these nanoseconds of gather, compute and scatter.
     pub(super) fn ran(&self, rows: usize, nanos: [u64; 3]) {
         self.rows.record(rows as f64);
-        match self.small.get(rows.wrapping_sub(1)) {
-            Some(size) => size.get_or_init(Box::default).ran(nanos),
-            None => {
-                let mut large = self.large.lock();
-                let exact = large.len() < MAX_LARGE_SIZES || large.contains_key(&rows);
-                let rows = if exact { rows } else { rows.next_power_of_two() };
-                large.entry(rows).or_default().ran(nanos);
-            }
+        let (small, writer) = self.small.mine(|| [const { OnceLock::new() }; SMALL]);
+        match small.get(rows.wrapping_sub(1)) {
+            Some(size) => size.get_or_init(Box::default).ran(writer, nanos),
+            None => self.ran_large(rows, nanos),
         }
+    }
+
+    fn ran_large(&self, rows: usize, [gather, compute, scatter]: [u64; 3]) {
+        let mut large = self.large.lock();
+        let exact = large.len() < MAX_LARGE_SIZES || large.contains_key(&rows);
+        let rows = if exact { rows } else { rows.next_power_of_two() };
+        add(large.entry(rows).or_default(), [1, gather, compute, scatter]);
     }
 
     /// Batches run.
@@ -93,15 +84,37 @@ impl Batches {
 
     /// Per size, ascending.
     pub(super) fn statistics(&self) -> Vec<BatchStatistics> {
-        let small = self.small.iter().enumerate();
-        let mut all: Vec<_> = small.filter_map(|(i, size)| Some(size.get()?.statistics(i + 1))).collect();
-        all.extend(self.large.lock().iter().map(|(rows, size)| size.statistics(*rows)));
-        all
+        let mut all = self.large.lock().clone();
+        for small in self.small.iter() {
+            for (i, size) in small.iter().enumerate() {
+                if let Some(size) = size.get() {
+                    let size = std::array::from_fn(|n| size.0[n].load(Relaxed));
+                    add(all.entry(i + 1).or_default(), size);
+                }
+            }
+        }
+        all.into_iter().map(|(rows, size)| statistics(rows, size)).collect()
     }
 
     pub(super) fn collect(&self, labels: &[&str], out: &mut Exposition) {
         if self.permit.is_some() {
             out.histogram(&names::BATCH_ROWS, labels, &self.rows.snapshot());
         }
+    }
+}
+
+fn add(total: &mut [u64; 4], more: [u64; 4]) {
+    for (total, n) in total.iter_mut().zip(more) {
+        *total += n;
+    }
+}
+
+fn statistics(rows: usize, [count, gather, compute, scatter]: [u64; 4]) -> BatchStatistics {
+    let tally = |ns: u64| Tally { count, ns };
+    BatchStatistics {
+        rows: rows as u64,
+        compute_input: tally(gather),
+        compute_infer: tally(compute),
+        compute_output: tally(scatter),
     }
 }

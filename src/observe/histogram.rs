@@ -1,5 +1,6 @@
-//! Fixed-bucket histograms on atomics: what latencies, batch sizes and scores are recorded in. Recording takes no lock and
-//! allocates nothing; a row of scores is recorded in bulk, with one atomic addition per bucket touched. Used by the series.
+//! Fixed-bucket histograms: what latencies, batch sizes and scores are recorded in. Recording takes no lock and, after a
+//! thread's first time, allocates nothing; scores are recorded in bulk, with one addition per bucket touched. Used by the
+//! series.
 
 use std::{
     sync::{
@@ -8,6 +9,9 @@ use std::{
     },
     time::Duration,
 };
+
+use super::lanes::{Lanes, Writer};
+use crate::types::Tally;
 
 const NANOS_PER_SECOND: f64 = 1e9;
 
@@ -40,6 +44,21 @@ const LATENCY_BOUNDS: [u64; 20] = {
     ]
 };
 
+/// Where to start looking for a duration's bucket, by the number of bits of its nanoseconds: bounds are about an octave
+/// apart, so that the right bucket is at most two further.
+const LATENCY_START: [u8; 65] = {
+    let mut start = [0; 65];
+    let mut bits = 0;
+    while bits <= 64 {
+        let smallest = if bits == 0 { 0 } else { 1_u64 << (bits - 1) };
+        while (start[bits] as usize) < LATENCY_BOUNDS.len() && LATENCY_BOUNDS[start[bits] as usize] < smallest {
+            start[bits] += 1;
+        }
+        bits += 1;
+    }
+    start
+};
+
 /// The largest number of bounds that bulk recording keeps its counts on the stack for.
 const MAX_BOUNDS: usize = 64;
 
@@ -61,21 +80,26 @@ impl Snapshot {
     }
 }
 
+/// One thread's part of a histogram.
+#[derive(Debug)]
+struct Counts {
+    counts: Box<[AtomicU64]>,
+    /// Bits of an f64.
+    sum: AtomicU64,
+}
+
 /// A histogram of numbers.
 #[derive(Debug)]
 pub struct Histogram {
     bounds: Arc<[f64]>,
-    counts: Box<[AtomicU64]>,
-    /// Bits of an f64.
-    sum: AtomicU64,
+    lanes: Lanes<Counts>,
 }
 
 impl Histogram {
     /// A histogram over ascending upper bounds (at most 64; a value equal to a bound belongs below it), and a bucket above.
     pub fn new(bounds: Arc<[f64]>) -> Self {
         debug_assert!(bounds.len() <= MAX_BOUNDS && bounds.is_sorted_by(|a, b| a < b), "bounds ascend: {bounds:?}");
-        let counts = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
-        Self { bounds, counts, sum: AtomicU64::new(0) }
+        Self { bounds, lanes: Lanes::default() }
     }
 
     /// Records one value. NaN counts as above every bound; values that are not finite are left out of the sum.
@@ -85,13 +109,14 @@ impl Histogram {
 
     /// Records a value `n` times.
     pub fn record_n(&self, value: f64, n: u64) {
-        self.counts[self.bucket(value)].fetch_add(n, Relaxed);
+        let (mine, writer) = self.mine();
+        writer.add(&mine.counts[self.bucket(value)], n);
         if value.is_finite() {
-            self.add_to_sum(value * n as f64);
+            writer.add_f64(&mine.sum, value * n as f64);
         }
     }
 
-    /// Records many values: the same as recording each, with one atomic addition per bucket touched.
+    /// Records many values: the same as recording each, with one addition per bucket touched.
     pub fn record_many(&self, values: &[f32]) {
         if let [value] = values {
             return self.record(f64::from(*value));
@@ -105,70 +130,82 @@ impl Histogram {
                 sum += value;
             }
         }
-        for (total, n) in self.counts.iter().zip(counts) {
+        let (mine, writer) = self.mine();
+        for (total, n) in mine.counts.iter().zip(counts) {
             if n > 0 {
-                total.fetch_add(n, Relaxed);
+                writer.add(total, n);
             }
         }
-        self.add_to_sum(sum);
+        writer.add_f64(&mine.sum, sum);
     }
 
     /// The counts and the sum now. Values recorded meanwhile may be in one and not in the other.
     pub fn snapshot(&self) -> Snapshot {
-        let counts = self.counts.iter().map(|count| count.load(Relaxed)).collect();
-        Snapshot { bounds: Arc::clone(&self.bounds), counts, sum: f64::from_bits(self.sum.load(Relaxed)) }
+        let mut counts = vec![0; self.bounds.len() + 1];
+        let mut sum = 0.0;
+        for lane in self.lanes.iter() {
+            for (total, count) in counts.iter_mut().zip(&lane.counts) {
+                *total += count.load(Relaxed);
+            }
+            sum += f64::from_bits(lane.sum.load(Relaxed));
+        }
+        Snapshot { bounds: Arc::clone(&self.bounds), counts, sum }
+    }
+
+    fn mine(&self) -> (&Counts, Writer) {
+        self.lanes.mine(|| Counts {
+            counts: (0..=self.bounds.len()).map(|_| AtomicU64::new(0)).collect(),
+            sum: AtomicU64::new(0),
+        })
     }
 
     fn bucket(&self, value: f64) -> usize {
         if value.is_nan() { self.bounds.len() } else { self.bounds.partition_point(|bound| *bound < value) }
     }
-
-    fn add_to_sum(&self, value: f64) {
-        let mut seen = self.sum.load(Relaxed);
-        loop {
-            let next = (f64::from_bits(seen) + value).to_bits();
-            match self.sum.compare_exchange_weak(seen, next, Relaxed, Relaxed) {
-                Ok(_) => return,
-                Err(now) => seen = now,
-            }
-        }
-    }
 }
 
-/// A histogram of durations, 50 us to 60 s. Whole nanoseconds inside, so that sums are exact.
+/// One thread's part of a histogram of durations, 50 us to 60 s. Whole nanoseconds inside, so that sums are exact.
 #[derive(Debug, Default)]
-pub struct Latency {
+pub(super) struct Times {
     counts: [AtomicU64; LATENCY_BOUNDS.len() + 1],
     nanos: AtomicU64,
 }
 
-impl Latency {
+impl Times {
     /// Records one duration.
-    pub fn record(&self, duration: Duration) {
+    pub(super) fn record(&self, writer: Writer, duration: Duration) {
         let nanos = nanos(duration);
-        let bucket = LATENCY_BOUNDS.partition_point(|bound| *bound < nanos);
-        self.counts[bucket].fetch_add(1, Relaxed);
-        self.nanos.fetch_add(nanos, Relaxed);
+        writer.add(&self.counts[latency_bucket(nanos)], 1);
+        writer.add(&self.nanos, nanos);
     }
+}
 
-    /// Number of durations recorded.
-    pub fn count(&self) -> u64 {
-        self.counts.iter().map(|count| count.load(Relaxed)).sum()
-    }
+fn latency_bucket(nanos: u64) -> usize {
+    let start = usize::from(LATENCY_START[(u64::BITS - nanos.leading_zeros()) as usize]);
+    let further = LATENCY_BOUNDS[start..].iter().take_while(|bound| **bound < nanos).count();
+    start + further
+}
 
-    /// Nanoseconds in all.
-    pub fn nanos(&self) -> u64 {
-        self.nanos.load(Relaxed)
-    }
-
-    /// The counts and the sum now, in seconds.
-    pub fn snapshot(&self) -> Snapshot {
-        Snapshot {
-            bounds: LATENCY_BOUNDS.iter().map(|nanos| *nanos as f64 / NANOS_PER_SECOND).collect(),
-            counts: self.counts.iter().map(|count| count.load(Relaxed)).collect(),
-            sum: self.nanos() as f64 / NANOS_PER_SECOND,
+/// The histogram that several threads' parts make, in seconds.
+pub(super) fn times_snapshot<'a>(parts: impl Iterator<Item = &'a Times>) -> Snapshot {
+    let mut counts = vec![0; LATENCY_BOUNDS.len() + 1];
+    let mut nanos = 0;
+    for part in parts {
+        for (total, count) in counts.iter_mut().zip(&part.counts) {
+            *total += count.load(Relaxed);
         }
+        nanos += part.nanos.load(Relaxed);
     }
+    let bounds = LATENCY_BOUNDS.iter().map(|nanos| *nanos as f64 / NANOS_PER_SECOND).collect();
+    Snapshot { bounds, counts, sum: nanos as f64 / NANOS_PER_SECOND }
+}
+
+/// How many durations several threads' parts hold, and how many nanoseconds in all.
+pub(super) fn times_tally<'a>(parts: impl Iterator<Item = &'a Times>) -> Tally {
+    parts.fold(Tally::default(), |tally, part| Tally {
+        count: tally.count + part.counts.iter().map(|count| count.load(Relaxed)).sum::<u64>(),
+        ns: tally.ns + part.nanos.load(Relaxed),
+    })
 }
 
 /// Whole nanoseconds of a duration.
@@ -238,35 +275,46 @@ mod tests {
 
     #[test]
     fn latencies_cover_50_us_to_60_s_and_sum_exactly() {
-        let latency = Latency::default();
+        let lanes = Lanes::<Times>::default();
+        let (mine, writer) = lanes.mine(Times::default);
         for nanos in [1, 50_000, 50_001, 60_000_000_000, 60_000_000_001] {
-            latency.record(Duration::from_nanos(nanos));
+            mine.record(writer, Duration::from_nanos(nanos));
         }
-        let snapshot = latency.snapshot();
+        let snapshot = times_snapshot(lanes.iter());
         assert_eq!((snapshot.bounds[0], snapshot.bounds[19]), (0.00005, 60.0));
         assert_eq!((snapshot.counts[0], snapshot.counts[1], snapshot.counts[19], snapshot.counts[20]), (2, 1, 1, 1));
-        assert_eq!(latency.nanos(), 120_000_100_003);
-        assert_eq!(latency.count(), 5);
+        assert_eq!(times_tally(lanes.iter()), Tally { count: 5, ns: 120_000_100_003 });
+        assert_eq!(snapshot.count(), 5);
+    }
+
+    #[test]
+    fn the_bucket_of_a_latency_is_found_from_its_bits() {
+        let powers = (0..64).map(|bits| 1_u64 << bits);
+        let interesting = powers.chain(LATENCY_BOUNDS).chain([0, u64::MAX]);
+        for nanos in interesting.flat_map(|n| [n.saturating_sub(1), n, n.saturating_add(1)]) {
+            assert_eq!(latency_bucket(nanos), LATENCY_BOUNDS.partition_point(|bound| *bound < nanos), "{nanos}");
+        }
     }
 
     #[test]
     fn concurrent_recording_loses_nothing() {
-        let (histogram, latency) = (Histogram::new(probability_bounds()), Latency::default());
+        let (histogram, lanes) = (Histogram::new(probability_bounds()), Lanes::<Times>::default());
         std::thread::scope(|scope| {
             for thread in 0..4_u32 {
-                let (histogram, latency) = (&histogram, &latency);
+                let (histogram, lanes) = (&histogram, &lanes);
                 scope.spawn(move || {
                     for i in 0..10_000 {
                         histogram.record_many(&[0.25, 0.5]);
                         histogram.record_n(0.75, 2);
-                        latency.record(Duration::from_nanos(u64::from(thread * 10_000 + i)));
+                        let (mine, writer) = lanes.mine(Times::default);
+                        mine.record(writer, Duration::from_nanos(u64::from(thread * 10_000 + i)));
                     }
                 });
             }
         });
         assert_eq!(histogram.snapshot().count(), 160_000);
         assert_eq!(histogram.snapshot().sum, 4.0 * 10_000.0 * 2.25);
-        assert_eq!((latency.count(), latency.nanos()), (40_000, 39_999 * 20_000));
+        assert_eq!(times_tally(lanes.iter()), Tally { count: 40_000, ns: 39_999 * 20_000 });
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod batches;
 mod group;
 mod histogram;
+mod lanes;
 pub mod names;
 mod process;
 mod render;
@@ -20,7 +21,7 @@ mod tests;
 use std::{
     sync::{
         Arc, Weak,
-        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Instant, SystemTime},
 };
@@ -29,7 +30,7 @@ use metrics::{Counter, Gauge};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use parking_lot::Mutex;
 
-pub use histogram::{Histogram, Latency, Snapshot, probability_bounds, range_bounds, row_bounds, signed_log_bounds};
+pub use histogram::{Histogram, Snapshot, probability_bounds, range_bounds, row_bounds, signed_log_bounds};
 pub use requests::RequestSeries;
 pub use score::{ResolvedScore, RowScore};
 pub use scores::ScoreSeries;
@@ -37,6 +38,7 @@ pub use series::{ModelSeries, Reject, ServableSeries};
 
 use crate::types::ServableId;
 use group::Budget;
+use lanes::Level;
 use render::Exposition;
 use requests::Codes;
 use series::{Info, Shared};
@@ -49,7 +51,7 @@ pub const MAX_SERIES: usize = 10_000;
 pub struct Metrics {
     process: PrometheusRecorder,
     gauges: Gauges,
-    inflight: AtomicI64,
+    inflight: Level,
     /// Bits of an f64.
     saturation: AtomicU64,
     shared: Shared,
@@ -104,7 +106,7 @@ impl Metrics {
         Arc::new(Self {
             process,
             gauges,
-            inflight: AtomicI64::new(0),
+            inflight: Level::default(),
             saturation: AtomicU64::new(0),
             shared: Shared { budget, executed_expired, epoch },
             registered: Mutex::new(registered),
@@ -162,14 +164,14 @@ impl Metrics {
     }
 
     /// A request has arrived; it counts as in flight until the guard is dropped.
-    pub fn enter(self: &Arc<Self>) -> InFlight {
-        self.inflight.fetch_add(1, Relaxed);
-        InFlight(Arc::clone(self))
+    pub fn enter(&self) -> InFlight<'_> {
+        self.inflight.raise(1);
+        InFlight(self)
     }
 
     /// Requests in flight.
-    pub fn inflight(&self) -> i64 {
-        self.inflight.load(Relaxed)
+    pub fn inflight(&self) -> u64 {
+        self.inflight.get()
     }
 
     /// Says which share of the workers' time is in use, 0 to 1.
@@ -188,13 +190,14 @@ impl Metrics {
         let mut out = Exposition::default();
         self.gauges.inflight.set(self.inflight() as f64);
         self.gauges.saturation.set(f64::from_bits(self.saturation.load(Relaxed)));
-        out.recorder(&self.process.handle());
         process::collect(&mut out);
         let live = self.live();
         live.models.iter().for_each(|model| model.collect(&mut out));
         live.codes.iter().for_each(|codes| codes.collect(&mut out));
         live.requests.iter().for_each(|requests| requests.collect(&mut out));
         live.servables.iter().for_each(|servable| servable.collect(&mut out));
+        // Last, because the others may find only now that a series does not fit.
+        out.recorder(&self.process.handle());
         out.finish()
     }
 
@@ -230,11 +233,11 @@ struct Live {
 
 /// A request between arrival and answer.
 #[derive(Debug)]
-pub struct InFlight(Arc<Metrics>);
+pub struct InFlight<'a>(&'a Metrics);
 
-impl Drop for InFlight {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.0.inflight.fetch_sub(1, Relaxed);
+        self.0.inflight.lower(1);
     }
 }
 

@@ -2,7 +2,7 @@
 //! `RequestSeries` per resolved name, version and variant, so that counting a request looks nothing up.
 
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -10,7 +10,8 @@ use metrics::Counter;
 
 use super::{
     group::{Budget, Group, Permit},
-    histogram::Latency,
+    histogram::{Times, times_snapshot},
+    lanes::Lanes,
     names,
     render::Exposition,
 };
@@ -21,20 +22,29 @@ const OK: &str = "ok";
 
 const PROTOCOLS: [Protocol; 2] = [Protocol::Grpc, Protocol::Http];
 
+/// One thread's counts. Per protocol: ok, then every error code.
+type Counts = [[AtomicU64; ErrorCode::ALL.len() + 1]; 2];
+
 /// Counts by result of one model and version. Shared by the variants of a route, which this metric does not tell apart.
 #[derive(Debug)]
 pub(super) struct Codes {
     model: Box<str>,
     version: Box<str>,
-    /// Per protocol: ok, then every error code. Made when first counted.
+    counts: Lanes<Counts>,
+    /// As [`Counts`]; made when there is something to show.
     counters: [[OnceLock<Counter>; ErrorCode::ALL.len() + 1]; 2],
     group: Group,
 }
 
 impl Codes {
     pub(super) fn new(model: &str, version: &str, budget: &Arc<Budget>) -> Self {
-        let counters = std::array::from_fn(|_| std::array::from_fn(|_| OnceLock::new()));
-        Self { model: model.into(), version: version.into(), counters, group: Group::new(budget) }
+        Self {
+            model: model.into(),
+            version: version.into(),
+            counts: Lanes::default(),
+            counters: Default::default(),
+            group: Group::new(budget),
+        }
     }
 
     pub(super) fn is(&self, model: &str, version: &str) -> bool {
@@ -42,17 +52,29 @@ impl Codes {
     }
 
     pub(super) fn collect(&self, out: &mut Exposition) {
+        for protocol in PROTOCOLS {
+            let codes = [OK].into_iter().chain(ErrorCode::ALL.map(ErrorCode::as_str));
+            for (i, code) in codes.enumerate() {
+                let count = self.counts.sum(|counts| &counts[protocol as usize][i]);
+                if count > 0 {
+                    let labels = [&*self.model, &self.version, protocol.as_str(), code];
+                    let make = || self.group.counter(&names::REQUESTS, &labels);
+                    self.counters[protocol as usize][i].get_or_init(make).absolute(count);
+                }
+            }
+        }
         self.group.collect(out);
     }
 
     fn count(&self, protocol: Protocol, error: Option<ErrorCode>) {
-        let code = error.map_or(0, |error| 1 + error as usize);
-        let counter = self.counters[protocol as usize][code].get_or_init(|| {
-            let code = error.map_or(OK, ErrorCode::as_str);
-            self.group.counter(&names::REQUESTS, &[&self.model, &self.version, protocol.as_str(), code])
-        });
-        counter.increment(1);
+        let (mine, writer) = self.counts.mine(Counts::default);
+        writer.add(&mine[protocol as usize][error.map_or(0, place)], 1);
     }
+}
+
+/// Where an error code is counted.
+fn place(error: ErrorCode) -> usize {
+    1 + ErrorCode::ALL.iter().position(|code| *code == error).unwrap_or_default()
 }
 
 /// Requests for one model, version and variant.
@@ -60,21 +82,29 @@ impl Codes {
 pub struct RequestSeries {
     codes: Arc<Codes>,
     variant: Box<str>,
-    /// Per protocol, made when first used.
-    durations: [OnceLock<(Latency, Option<Permit>)>; 2],
+    /// Per protocol.
+    times: Lanes<[Times; 2]>,
+    /// Per protocol, taken when there is something to show.
+    permits: [OnceLock<Option<Permit>>; 2],
     budget: Arc<Budget>,
 }
 
 impl RequestSeries {
     pub(super) fn new(codes: Arc<Codes>, variant: &str, budget: &Arc<Budget>) -> Self {
-        Self { codes, variant: variant.into(), durations: Default::default(), budget: Arc::clone(budget) }
+        Self {
+            codes,
+            variant: variant.into(),
+            times: Lanes::default(),
+            permits: Default::default(),
+            budget: Arc::clone(budget),
+        }
     }
 
     /// Counts a request: its result (`None` = answered) and the time from its last byte to its encoded answer.
     pub fn record(&self, protocol: Protocol, error: Option<ErrorCode>, duration: Duration) {
         self.codes.count(protocol, error);
-        let slot = &self.durations[protocol as usize];
-        slot.get_or_init(|| (Latency::default(), Permit::take(&self.budget))).0.record(duration);
+        let (mine, writer) = self.times.mine(Default::default);
+        mine[protocol as usize].record(writer, duration);
     }
 
     pub(super) fn is(&self, model: &str, version: &str, variant: &str) -> bool {
@@ -82,10 +112,14 @@ impl RequestSeries {
     }
 
     pub(super) fn collect(&self, out: &mut Exposition) {
-        for (protocol, slot) in PROTOCOLS.iter().zip(&self.durations) {
-            if let Some((latency, Some(_))) = slot.get() {
+        for protocol in PROTOCOLS {
+            let snapshot = times_snapshot(self.times.iter().map(|times| &times[protocol as usize]));
+            if snapshot.count() == 0 {
+                continue;
+            }
+            if self.permits[protocol as usize].get_or_init(|| Permit::take(&self.budget)).is_some() {
                 let labels = [&*self.codes.model, &self.codes.version, &self.variant, protocol.as_str()];
-                out.histogram(&names::REQUEST_DURATION, &labels, &latency.snapshot());
+                out.histogram(&names::REQUEST_DURATION, &labels, &snapshot);
             }
         }
     }

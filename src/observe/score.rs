@@ -131,13 +131,16 @@ fn known(class: usize, score: f32) -> Option<usize> {
 /// The index of the largest value, the first on a tie. A NaN anywhere in the row is taken for the largest, so that the row
 /// counts as one without an answer.
 fn argmax(row: &[f32]) -> usize {
-    let mut best = 0;
-    for (i, value) in row.iter().enumerate().skip(1) {
-        if *value > row[best] || (value.is_nan() && !row[best].is_nan()) {
-            best = i;
+    let (mut best, mut place) = (f32::NEG_INFINITY, 0);
+    for (i, value) in row.iter().enumerate() {
+        if value.is_nan() {
+            return i;
+        }
+        if *value > best {
+            (best, place) = (*value, i);
         }
     }
-    best
+    place
 }
 
 /// Numbers per row, or `None` when the output is no table of rows.

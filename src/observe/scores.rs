@@ -1,7 +1,7 @@
 //! The score histograms and class counters of one variant of a loaded version. The gateway records every answer's score
 //! output here; who holds a route's variant keeps its `ScoreSeries`.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, atomic::AtomicU64};
 
 use metrics::Counter;
 use smallvec::SmallVec;
@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use super::{
     group::{Budget, Group, Permit},
     histogram::{Histogram, probability_bounds, range_bounds, signed_log_bounds},
+    lanes::Lanes,
     names::{self, MAX_CLASSES, OTHER_CLASS},
     render::Exposition,
     score::ResolvedScore,
@@ -63,11 +64,11 @@ struct Shown {
     permit: Option<Permit>,
 }
 
-/// A class seen in a label output and its counter.
+/// A class: its label, and its counter once there is something to show.
 #[derive(Debug)]
 struct Class {
     label: Box<str>,
-    rows: Counter,
+    rows: OnceLock<Counter>,
 }
 
 /// Scores and classes of one variant.
@@ -79,6 +80,8 @@ pub struct ScoreSeries {
     parts: [Option<Shown>; 3],
     /// By class index, or in the order in which labels were first seen; the last one is for all others.
     classes: Box<[OnceLock<Class>]>,
+    /// Rows by place in `classes`.
+    counts: Lanes<Box<[AtomicU64]>>,
     group: Group,
 }
 
@@ -98,7 +101,8 @@ impl ScoreSeries {
             },
         };
         let classes = (0..slots).map(|_| OnceLock::new()).collect();
-        Self { id, variant: variant.into(), score, parts, classes, group: Group::new(budget) }
+        let (variant, counts, group) = (variant.into(), Lanes::default(), Group::new(budget));
+        Self { id, variant, score, parts, classes, counts, group }
     }
 
     /// Which output holds the score.
@@ -133,6 +137,14 @@ impl ScoreSeries {
             let labels = [self.id.model.as_str(), &version, &self.variant, output, part.as_str()];
             out.histogram(&names::SCORE, &labels, &shown.histogram.snapshot());
         }
+        for (place, slot) in self.classes.iter().enumerate() {
+            let rows = self.counts.sum(|counts| &counts[place]);
+            if rows > 0 {
+                let class = slot.get_or_init(|| Class::new(self.label(place)));
+                let labels = [self.id.model.as_str(), &version, &self.variant, &class.label];
+                class.rows.get_or_init(|| self.group.counter(&names::PREDICTED_CLASS, &labels)).absolute(rows);
+            }
+        }
         self.group.collect(out);
     }
 
@@ -145,7 +157,7 @@ impl ScoreSeries {
             }
             values.clear();
         }
-        // One addition per run of equal classes: sorting is cheaper than as many additions as rows.
+        // Equal classes are added together.
         chunk.classes.sort_unstable();
         for run in chunk.classes.chunk_by(|a, b| a == b) {
             self.count_class(run[0], run.len() as u64);
@@ -154,18 +166,21 @@ impl ScoreSeries {
         chunk.rows = 0;
     }
 
+    /// Counts rows of a class; of the last place when there is no place of its own.
     fn count_class(&self, class: usize, rows: u64) {
         let Some(last) = self.classes.len().checked_sub(1) else { return };
-        let slot = &self.classes[class.min(last)];
-        let entry = slot.get_or_init(|| {
-            let names = self.score.as_deref().map(|score| &*score.class_names).unwrap_or_default();
-            match names.get(class) {
-                _ if class >= last => self.class(OTHER_CLASS.into()),
-                Some(name) => self.class(name.clone()),
-                None => self.class(class.to_string().into()),
-            }
-        });
-        entry.rows.increment(rows);
+        let (mine, writer) = self.counts.mine(|| (0..=last).map(|_| AtomicU64::new(0)).collect());
+        writer.add(&mine[class.min(last)], rows);
+    }
+
+    /// The label of a class of probabilities.
+    fn label(&self, place: usize) -> Box<str> {
+        let names = self.score.as_deref().map(|score| &*score.class_names).unwrap_or_default();
+        match names.get(place) {
+            _ if place + 1 == self.classes.len() => OTHER_CLASS.into(),
+            Some(name) => name.clone(),
+            None => place.to_string().into(),
+        }
     }
 
     fn record_labels(&self, output: &Tensor) {
@@ -188,22 +203,17 @@ impl ScoreSeries {
         }
     }
 
-    /// Counts a label, which gets the first free slot when it is new.
+    /// Counts a label, which gets the first free place when it is new.
     fn count_label(&self, label: &str) {
-        let Some((other, slots)) = self.classes.split_last() else { return };
-        for slot in slots {
-            let entry = slot.get_or_init(|| self.class(label.into()));
-            if *entry.label == *label {
-                return entry.rows.increment(1);
-            }
-        }
-        other.get_or_init(|| self.class(OTHER_CLASS.into())).rows.increment(1);
+        let Some((_, own)) = self.classes.split_last() else { return };
+        let is = |slot: &OnceLock<Class>| *slot.get_or_init(|| Class::new(label.into())).label == *label;
+        self.count_class(own.iter().position(is).unwrap_or(own.len()), 1);
     }
+}
 
-    fn class(&self, label: Box<str>) -> Class {
-        let labels = [self.id.model.as_str(), &self.id.version.to_string(), &self.variant, &label];
-        let rows = self.group.counter(&names::PREDICTED_CLASS, &labels);
-        Class { label, rows }
+impl Class {
+    fn new(label: Box<str>) -> Self {
+        Self { label, rows: OnceLock::new() }
     }
 }
 

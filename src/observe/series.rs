@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc, OnceLock, Weak,
-        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -15,7 +15,8 @@ use parking_lot::Mutex;
 use super::{
     batches::Batches,
     group::{Budget, Group, Permit},
-    histogram::{Latency, nanos},
+    histogram::{Times, nanos, times_snapshot, times_tally},
+    lanes::{Lanes, Level},
     names,
     render::Exposition,
     score::ResolvedScore,
@@ -72,7 +73,7 @@ impl Reject {
 #[derive(Debug)]
 pub struct ModelSeries {
     name: Box<str>,
-    queued: AtomicI64,
+    queued: Level,
     queue_rows: OnceLock<Gauge>,
     rejected: [OnceLock<Counter>; Reject::ALL.len()],
     /// Failed, ok.
@@ -84,7 +85,7 @@ impl ModelSeries {
     pub(super) fn new(name: &str, budget: &Arc<Budget>) -> Self {
         Self {
             name: name.into(),
-            queued: AtomicI64::new(0),
+            queued: Level::default(),
             queue_rows: OnceLock::new(),
             rejected: Default::default(),
             loads: Default::default(),
@@ -106,8 +107,8 @@ impl ModelSeries {
     }
 
     /// Rows that wait now, over all versions.
-    pub fn queued(&self) -> i64 {
-        self.queued.load(Relaxed)
+    pub fn queued(&self) -> u64 {
+        self.queued.get()
     }
 
     pub(super) fn is(&self, name: &str) -> bool {
@@ -145,17 +146,25 @@ pub(super) struct Shared {
     pub(super) epoch: (Instant, u64),
 }
 
+/// One thread's part of what is known about answered requests.
+#[derive(Debug, Default)]
+struct Answered {
+    phases: [Times; Phase::ALL.len()],
+    rows: AtomicU64,
+    /// When the last one was, in nanoseconds after the epoch instant; 0 = never.
+    last: AtomicU64,
+}
+
 /// The series of a loaded version. Hold it for as long as the version is loaded.
 #[derive(Debug)]
 pub struct ServableSeries {
     id: ServableId,
     model: Arc<ModelSeries>,
-    phases: [(Latency, Option<Permit>); Phase::ALL.len()],
+    answered: Lanes<Answered>,
+    /// Per phase: may it be shown?
+    phases: [Option<Permit>; Phase::ALL.len()],
     batches: Batches,
-    rows: AtomicU64,
     failed: (AtomicU64, AtomicU64),
-    /// Nanoseconds after the epoch instant, 0 = never.
-    last_inference: AtomicU64,
     score: Option<Arc<ResolvedScore>>,
     scores: Arc<ScoreSeries>,
     variants: Mutex<Vec<(Box<str>, Weak<ScoreSeries>)>>,
@@ -174,11 +183,10 @@ impl ServableSeries {
         Self {
             id: info.id.clone(),
             model,
-            phases: std::array::from_fn(|_| (Latency::default(), Permit::take(budget))),
+            answered: Lanes::default(),
+            phases: std::array::from_fn(|_| Permit::take(budget)),
             batches: Batches::new(budget),
-            rows: AtomicU64::new(0),
             failed: (AtomicU64::new(0), AtomicU64::new(0)),
-            last_inference: AtomicU64::new(0),
             scores: Arc::new(ScoreSeries::new(info.id.clone(), "", score.clone(), budget)),
             score,
             variants: Mutex::new(Vec::new()),
@@ -196,11 +204,12 @@ impl ServableSeries {
     pub fn request_answered(&self, stamps: &Stamps, encoded: Instant, rows: usize) {
         let Stamps { received, queued, taken, gathered, computed, scattered } = *stamps;
         let points = [received, queued, taken, gathered, computed, scattered, encoded];
-        for ((latency, _), gap) in self.phases.iter().zip(points.windows(2)) {
-            latency.record(gap[1].saturating_duration_since(gap[0]));
+        let (mine, writer) = self.answered.mine(Answered::default);
+        for (times, gap) in mine.phases.iter().zip(points.windows(2)) {
+            times.record(writer, gap[1].saturating_duration_since(gap[0]));
         }
-        self.rows.fetch_add(rows as u64, Relaxed);
-        self.last_inference.store(nanos(encoded.saturating_duration_since(self.shared.epoch.0)).max(1), Relaxed);
+        writer.add(&mine.rows, rows as u64);
+        mine.last.store(nanos(encoded.saturating_duration_since(self.shared.epoch.0)).max(1), Relaxed);
     }
 
     /// A request failed in the model after this long.
@@ -211,12 +220,12 @@ impl ServableSeries {
 
     /// Rows entered the queue.
     pub fn queued(&self, rows: usize) {
-        self.model.queued.fetch_add(rows as i64, Relaxed);
+        self.model.queued.raise(rows as u64);
     }
 
     /// Rows left the queue, in whatever way.
     pub fn unqueued(&self, rows: usize) {
-        self.model.queued.fetch_sub(rows as i64, Relaxed);
+        self.model.queued.lower(rows as u64);
     }
 
     /// A request was turned away without being executed.
@@ -263,17 +272,14 @@ impl ServableSeries {
 
     /// The statistics since the version was loaded.
     pub fn statistics(&self) -> ModelStatistics {
-        let phase = |phase: Phase| {
-            let latency = &self.phases[phase as usize].0;
-            Tally { count: latency.count(), ns: latency.nanos() }
-        };
+        let phase = |phase: Phase| times_tally(self.answered.iter().map(|lane| &lane.phases[phase as usize]));
         let total = Phase::ALL.iter().map(|each| phase(*each).ns).sum();
-        let last = self.last_inference.load(Relaxed);
+        let last = self.answered.iter().map(|lane| lane.last.load(Relaxed)).max().unwrap_or(0);
         ModelStatistics {
             name: self.id.model.shared(),
             version: self.id.version.to_string().into(),
             last_inference: if last == 0 { 0 } else { self.shared.epoch.1 + last / 1_000_000 },
-            inference_count: self.rows.load(Relaxed),
+            inference_count: self.answered.sum(|lane| &lane.rows),
             execution_count: self.batches.count(),
             success: Tally { count: phase(Phase::Encode).count, ns: total },
             fail: Tally { count: self.failed.0.load(Relaxed), ns: self.failed.1.load(Relaxed) },
@@ -292,9 +298,10 @@ impl ServableSeries {
 
     pub(super) fn collect(&self, out: &mut Exposition) {
         let (model, version) = (self.id.model.as_str(), self.id.version.to_string());
-        for (phase, (latency, permit)) in Phase::ALL.iter().zip(&self.phases) {
+        for (phase, permit) in Phase::ALL.iter().zip(&self.phases) {
             if permit.is_some() {
-                out.histogram(&names::PHASE_DURATION, &[model, &version, phase.as_str()], &latency.snapshot());
+                let snapshot = times_snapshot(self.answered.iter().map(|lane| &lane.phases[*phase as usize]));
+                out.histogram(&names::PHASE_DURATION, &[model, &version, phase.as_str()], &snapshot);
             }
         }
         self.batches.collect(&[model, &version], out);

@@ -244,6 +244,10 @@ fn unknown_names_never_make_series() {
         }
     }
     assert_eq!(series(), ErrorCode::ALL.len());
+    for code in ErrorCode::ALL {
+        let labels = [("model", ""), ("version", ""), ("protocol", "grpc"), ("code", code.as_str())];
+        assert_eq!(Scrape::of(&metrics).get("weir_requests_total", &labels), Some(3.0));
+    }
     metrics.unknown_model().rejected(Reject::TooLarge);
     let scrape = Scrape::of(&metrics);
     assert!(scrape.values.iter().all(|(_, labels, _)| labels.get("model").is_none_or(String::is_empty)));
