@@ -8,6 +8,8 @@ mod batches;
 mod group;
 mod histogram;
 mod lanes;
+#[cfg(feature = "server")]
+pub mod log;
 pub mod names;
 mod process;
 mod render;
@@ -19,8 +21,9 @@ mod series;
 mod tests;
 
 use std::{
+    fmt,
     sync::{
-        Arc, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Instant, SystemTime},
@@ -51,6 +54,7 @@ pub const MAX_SERIES: usize = 10_000;
 pub struct Metrics {
     process: PrometheusRecorder,
     gauges: Gauges,
+    log_drops: LogDrops,
     inflight: Level,
     /// Bits of an f64.
     saturation: AtomicU64,
@@ -60,11 +64,22 @@ pub struct Metrics {
     unknown_model: Arc<ModelSeries>,
 }
 
+/// What belongs to the process.
 #[derive(Debug)]
 struct Gauges {
     inflight: Gauge,
     saturation: Gauge,
     log_dropped: Counter,
+}
+
+/// Reads how many log events have been lost.
+#[derive(Default)]
+struct LogDrops(OnceLock<Box<dyn Fn() -> u64 + Send + Sync>>);
+
+impl fmt::Debug for LogDrops {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogDrops").finish_non_exhaustive()
+    }
 }
 
 /// Who may have something to show. What nobody holds any more is forgotten.
@@ -106,6 +121,7 @@ impl Metrics {
         Arc::new(Self {
             process,
             gauges,
+            log_drops: LogDrops::default(),
             inflight: Level::default(),
             saturation: AtomicU64::new(0),
             shared: Shared { budget, executed_expired, epoch },
@@ -179,9 +195,9 @@ impl Metrics {
         self.saturation.store(share.to_bits(), Relaxed);
     }
 
-    /// Says how many log events have been lost in all.
-    pub fn set_log_dropped(&self, events: u64) {
-        self.gauges.log_dropped.absolute(events);
+    /// Says how to read the number of log events that have been lost. Only the first call counts.
+    pub fn count_log_drops(&self, drops: impl Fn() -> u64 + Send + Sync + 'static) {
+        self.log_drops.0.get_or_init(|| Box::new(drops));
     }
 
     /// Everything, in the Prometheus text format 0.0.4. Families and series come in the same order every time. It takes
@@ -190,6 +206,9 @@ impl Metrics {
         let mut out = Exposition::default();
         self.gauges.inflight.set(self.inflight() as f64);
         self.gauges.saturation.set(f64::from_bits(self.saturation.load(Relaxed)));
+        if let Some(drops) = self.log_drops.0.get() {
+            self.gauges.log_dropped.absolute(drops());
+        }
         process::collect(&mut out);
         let live = self.live();
         live.models.iter().for_each(|model| model.collect(&mut out));

@@ -151,4 +151,21 @@ mod tests {
         assert_eq!(find("weir_requests_total_sum"), None);
         assert_eq!(find("weir_nothing"), None);
     }
+
+    /// The documentation has one table row per family, and no other.
+    #[test]
+    fn the_documentation_says_the_same() {
+        let text = include_str!("../../docs/metrics.md");
+        let mut rows: Vec<&str> =
+            text.lines().filter(|line| line.starts_with("| `weir_") || line.starts_with("| `process_")).collect();
+        rows.sort_unstable();
+        let wanted: Vec<String> = ALL
+            .iter()
+            .map(|f| {
+                let row = [&format!("`{}`", f.name), f.kind.as_str(), f.unit, &f.labels.join(", "), f.help];
+                format!("| {} |", row.join(" | ")).replace("|  |", "| |")
+            })
+            .collect();
+        assert_eq!(rows, wanted);
+    }
 }

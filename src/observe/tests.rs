@@ -10,7 +10,7 @@ use std::{
 use smallvec::smallvec;
 
 use super::{names::Kind, *};
-use crate::types::{DType, ErrorCode, ModelName, Protocol, ScoreKind, Stamps, Tensor, Version};
+use crate::types::{DType, ErrorCode, ModelName, Phase, Protocol, ScoreKind, Stamps, Tensor, Version};
 use scrape::{Labels, Scrape};
 
 fn id(model: &str, version: u64) -> ServableId {
@@ -51,6 +51,7 @@ fn busy() -> (Arc<Metrics>, Arc<ServableSeries>, Arc<RequestSeries>) {
     requests.record(Protocol::Grpc, Some(ErrorCode::Overloaded), Duration::from_micros(8));
     metrics.unknown().record(Protocol::Http, Some(ErrorCode::NotFound), Duration::from_micros(9));
     metrics.set_saturation(0.5);
+    metrics.count_log_drops(|| 6);
     (metrics, servable, requests)
 }
 
@@ -79,7 +80,7 @@ fn shows_what_happened() {
     assert_eq!(get("weir_model_info", &with(&[("engine", "tract"), ("digest", "sha256:ab")])), 1.0);
     assert_eq!(get("weir_executed_expired_total", &[]), 0.0);
     assert_eq!(get("weir_inflight_requests", &[]), 1.0);
-    assert_eq!(get("weir_saturation", &[]), 0.5);
+    assert_eq!((get("weir_saturation", &[]), get("weir_log_dropped_total", &[])), (0.5, 6.0));
     let class = |class: &'static str| get("weir_predicted_class_total", &with(&[("variant", ""), ("class", class)]));
     assert_eq!((class("0"), class("1")), (2.0, 1.0));
     let score = |part: &str, kind: &'static str| {
@@ -339,4 +340,15 @@ fn many_rows_are_recorded_like_single_ones() {
     };
     assert_eq!(of("1"), of("2"));
     assert!(of("1").len() > 40);
+}
+
+#[test]
+fn the_documentation_names_every_label_value() {
+    let text = include_str!("../../docs/metrics.md");
+    let codes = ErrorCode::ALL.map(ErrorCode::as_str);
+    let reasons = Reject::ALL.map(Reject::as_str);
+    let phases = Phase::ALL.map(Phase::as_str);
+    for value in ["ok", "grpc", "http"].iter().chain(&codes).chain(&reasons).chain(&phases) {
+        assert!(text.contains(&format!("`{value}`")), "{value}");
+    }
 }
