@@ -7,7 +7,6 @@ use std::{
 };
 
 const MAX_FILE_LINES: usize = 400;
-const MAX_LINE_CHARS: usize = 140;
 
 /// Layers from the lowest to the highest; a file may use only layers before its own.
 const LAYERS: [&[&str]; 11] = [
@@ -112,9 +111,6 @@ fn files_are_short_and_say_what_they_are() {
             let lines = text.lines().count();
             if lines > MAX_FILE_LINES {
                 wrong.push(format!("{file}: expected at most {MAX_FILE_LINES} lines, got {lines}"));
-            }
-            for (number, line) in text.lines().enumerate().filter(|(_, line)| line.chars().count() > MAX_LINE_CHARS) {
-                wrong.push(format!("{file}:{}: a line of {} characters", number + 1, line.chars().count()));
             }
         }
     }
