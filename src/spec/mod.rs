@@ -11,6 +11,12 @@
 
 pub mod config_pbtxt;
 pub mod declared;
+pub mod golden_json;
+mod json_elements;
+mod json_text;
+pub mod labels;
+pub mod manifest_json;
+pub mod merge;
 pub mod model_toml;
 mod nearest;
 pub mod partial;
