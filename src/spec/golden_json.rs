@@ -242,7 +242,7 @@ mod tests {
         check("", "line 1, column 1: EOF while parsing a value");
         check("{\"cases\":[]}", "line 1, column 1: cases: expected at least one case");
         check("{\"case\":[]}", "line 1, column 11: missing field `cases`");
-        check("{\"cases\":[{\"inputs\":[]}]}", "line 1, column 24: missing field `outputs`");
+        check("{\"cases\":[{\"inputs\":[]}]}", "line 1, column 23: missing field `outputs`");
         check("{\"cases\":[], \"cases\":[]}", "line 1, column 20: duplicate field `cases`");
         check("{\"cases\":\n[NaN]}", "line 2, column 2: expected value");
     }
