@@ -13,7 +13,7 @@ use crate::{
 
 /// Writes an answer, raw or typed as its request was. FP16 and BF16 have no typed field, and raw contents are all or nothing:
 /// one such output makes the whole answer raw. Classification must have been applied before.
-pub fn encode(response: InferResponse, form: &ReplyForm) -> pb::ModelInferResponse {
+pub fn encode(response: &InferResponse, form: &ReplyForm) -> pb::ModelInferResponse {
     let only_raw = |output: &NamedTensor| matches!(output.tensor.dtype(), DType::Fp16 | DType::Bf16);
     let is_raw = form.is_raw() || response.outputs.iter().any(only_raw);
     let mut outputs = Vec::with_capacity(response.outputs.len());
@@ -33,7 +33,7 @@ pub fn encode(response: InferResponse, form: &ReplyForm) -> pb::ModelInferRespon
     pb::ModelInferResponse {
         model_name: response.answered.model.to_string(),
         model_version: response.answered.version.to_string(),
-        id: response.id.into(),
+        id: response.id.to_string(),
         parameters: params(&response.params),
         outputs,
         raw_output_contents: contents,

@@ -257,19 +257,19 @@ fn one_half_float_makes_the_answer_raw() {
     let words = Tensor::strings(smallvec![1], vec![Bytes::from_static(b"hi")].into()).unwrap();
     let mut response = answer(vec![named("h", half), named("s", words.clone())]);
     response.params.set("weir_sticky", ParamValue::Bool(true));
-    let message = encode(response, &ReplyForm::typed());
+    let message = encode(&response, &ReplyForm::typed());
     assert_eq!(message.raw_output_contents, [&[1_u8, 2][..], b"\x02\0\0\0hi"]);
     assert!(message.outputs.iter().all(|output| output.contents.is_none()));
     assert_eq!(message.parameters["weir_sticky"], param(Choice::BoolParam(true)));
     assert_eq!((&*message.model_name, &*message.model_version, &*message.id), ("m", "3", "q1"));
-    let typed = encode(answer(vec![named("s", words)]), &ReplyForm::typed());
+    let typed = encode(&answer(vec![named("s", words)]), &ReplyForm::typed());
     assert!(typed.raw_output_contents.is_empty());
     assert_eq!(typed.outputs[0].contents.as_ref().unwrap().bytes_contents, ["hi"]);
 }
 
 #[test]
 fn stream_messages() {
-    let message = encode(answer(Vec::new()), &ReplyForm::raw());
+    let message = encode(&answer(Vec::new()), &ReplyForm::raw());
     let last = |m: &pb::ModelStreamInferResponse| m.infer_response.as_ref().unwrap().parameters.clone();
     assert_eq!(last(&stream_end(&message))["triton_final_response"], param(Choice::BoolParam(true)));
     assert_eq!(last(&stream_answer(message, false))["triton_final_response"], param(Choice::BoolParam(false)));
