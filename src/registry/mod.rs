@@ -2,6 +2,7 @@
 //! policy says which versions are wanted and what to do next, the `Loader` turns files into servables, and the manager's one
 //! reconcile loop brings the two together and publishes an immutable snapshot that requests read without a lock.
 
+pub mod external;
 pub mod files;
 pub mod policy;
 pub mod publish;
