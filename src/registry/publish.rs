@@ -14,11 +14,11 @@ use rustix::{
 };
 use sha2::{Digest, Sha256};
 
-use super::source::{MODEL_ONNX, ROUTE_TOML};
+use super::{
+    manifest::MANIFEST_JSON,
+    source::{MODEL_ONNX, ROUTE_TOML},
+};
 use crate::types::{ModelName, Version};
-
-/// The file of digests in a version folder.
-pub const MANIFEST_JSON: &str = "manifest.json";
 
 /// How often the next free number is tried when others publish at the same time.
 const MAX_RACES: usize = 1000;

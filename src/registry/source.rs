@@ -55,8 +55,8 @@ pub struct FoundModel {
     pub config: BTreeMap<&'static str, FileStamp>,
     /// The version folders, or version 1 for a bare `model.onnx`.
     pub versions: BTreeMap<Version, FoundVersion>,
-    /// Other regular files; the configuration may refer to them.
-    pub loose: Vec<String>,
+    /// Stamps of the other files; the configuration may refer to them.
+    pub loose: BTreeMap<String, FileStamp>,
 }
 
 /// A version's folder.
@@ -195,7 +195,7 @@ fn adopt_bare_model(
     ignored: &mut Vec<Ignored>,
 ) {
     if !files.contains_key(MODEL_ONNX) {
-        found.loose = files.into_keys().collect();
+        found.loose = files;
     } else if found.versions.is_empty() {
         found.versions.insert(Version::ONE, FoundVersion { place: Place::Bare, files });
     } else {
@@ -203,7 +203,8 @@ fn adopt_bare_model(
             path: format!("{prefix}{MODEL_ONNX}"),
             why: "there are version folders: move it into one of its own",
         });
-        found.loose = files.into_keys().filter(|file| file != MODEL_ONNX).collect();
+        found.loose = files;
+        found.loose.remove(MODEL_ONNX);
     }
 }
 
@@ -276,7 +277,8 @@ mod tests {
         assert_eq!(versions(&scan, "big"), [999_999_999_999_999_999]);
         let bare = &scan.models[&name("bare")].as_ref().unwrap().versions[&Version::ONE];
         assert_eq!((bare.place, bare.files.len()), (Place::Bare, 2));
-        assert_eq!(scan.models[&name("triton")].as_ref().unwrap().loose, ["labels.txt"]);
+        let loose = &scan.models[&name("triton")].as_ref().unwrap().loose;
+        assert_eq!(loose.keys().collect::<Vec<_>>(), ["labels.txt"]);
         assert_eq!(scan.routes, [(name("route"), root.join("route"))]);
         assert_eq!(scan.ignored, []);
     }

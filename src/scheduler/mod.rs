@@ -36,6 +36,7 @@ use std::{
 
 use parking_lot::Mutex;
 
+pub(crate) use self::proof::zeros;
 pub use self::{
     batch::run_once,
     home::Home,
