@@ -2,36 +2,7 @@
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
-/// How the registry directory is followed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Watch {
-    /// File system events, with polling where there are none.
-    Auto,
-    /// Polling only.
-    Poll,
-    /// Not at all.
-    Off,
-}
-
-/// Who decides what is loaded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ModelControl {
-    /// The registry directory.
-    Auto,
-    /// Load and unload calls.
-    Explicit,
-}
-
-/// How logs are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Pretty on a terminal, else JSON.
-    Auto,
-    /// One JSON object a line.
-    Json,
-    /// For people.
-    Pretty,
-}
+pub use crate::spec::weir_toml::{LogFormat, ModelControl, Watch};
 
 /// What `weir serve` runs with. Defaults are those of the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]

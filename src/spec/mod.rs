@@ -24,6 +24,7 @@ mod pbtxt_raw;
 mod pbtxt_scan;
 pub mod problem;
 mod toml_reader;
+pub mod weir_toml;
 
 pub use model_toml::parse_model_toml;
 pub use problem::Problem;
