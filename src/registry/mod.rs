@@ -16,3 +16,9 @@ pub mod servable;
 pub mod settle;
 pub mod snapshot;
 pub mod source;
+
+mod seam;
+
+pub use seam::Registry;
+pub use servable::{ModelEntry, Servable, VersionEntry};
+pub use snapshot::{Problem, Snapshot};

@@ -1,0 +1,125 @@
+//! A name that stands for a model: one loaded version with everything a request to it needs, looked up once when the table is
+//! built so that the hot path looks up nothing.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    observe::{RequestSeries, ScoreSeries, ServableSeries},
+    registry::Servable,
+    scheduler::Answer,
+    types::{Answered, Batch, Error, ErrorCode, InferRequest, Rows},
+};
+
+/// A version that answers.
+pub struct Target {
+    servable: Arc<Servable>,
+    answered: Answered,
+    requests: Arc<RequestSeries>,
+    scores: Arc<ScoreSeries>,
+}
+
+impl Target {
+    /// A target for requests that come in under `name`.
+    pub fn new(name: &Arc<str>, servable: Arc<Servable>, metrics: &crate::observe::Metrics) -> Self {
+        let version: Arc<str> = servable.id.version.to_string().into();
+        let requests = metrics.requests(name, &version, "");
+        let scores = servable.series.scores("");
+        let answered = Answered { model: Arc::clone(name), version, variant: "".into() };
+        Self { servable, answered, requests, scores }
+    }
+
+    /// The version behind it.
+    pub fn servable(&self) -> &Arc<Servable> {
+        &self.servable
+    }
+
+    /// Who answers, for the response.
+    pub fn answered(&self) -> &Answered {
+        &self.answered
+    }
+
+    /// Where its requests are counted.
+    pub fn requests(&self) -> &Arc<RequestSeries> {
+        &self.requests
+    }
+
+    /// Where its scores are counted.
+    pub fn scores(&self) -> &Arc<ScoreSeries> {
+        &self.scores
+    }
+
+    /// The version's own series.
+    pub fn series(&self) -> &Arc<ServableSeries> {
+        &self.servable.series
+    }
+
+    /// Class names per output, for the classification extension.
+    pub fn class_names(&self) -> &BTreeMap<Box<str>, Vec<Box<str>>> {
+        &self.servable.spec.class_names
+    }
+
+    /// True when dimension 0 of its outputs is rows.
+    pub fn batched(&self) -> bool {
+        self.servable.signature.batch == Batch::Rows
+    }
+
+    /// The most rows that a request may have, given the server's own limit.
+    pub fn max_rows(&self, server_limit: usize) -> usize {
+        self.servable.spec.max_request_rows.map_or(server_limit, |rows| rows.clamp(1, server_limit))
+    }
+
+    /// Checks a request's inputs against the model.
+    ///
+    /// # Errors
+    /// As [`crate::types::Signature::accept`].
+    pub fn accept(&self, request: &InferRequest, server_limit: usize) -> Result<Rows, Error> {
+        let accepted = self.servable.signature.accept(&request.inputs, self.max_rows(server_limit));
+        accepted.inspect_err(|error| {
+            if error.code() == ErrorCode::TooLarge {
+                self.series().rejected(crate::observe::Reject::TooLarge);
+            }
+        })
+    }
+
+    /// The deadline of a request: the caller's, else the model's, never beyond the model's cap.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when the parameter `timeout` is not a number of microseconds.
+    pub fn deadline(&self, request: &InferRequest) -> Result<Option<Instant>, Error> {
+        let received = request.context.received;
+        let asked = match request.params.get("timeout") {
+            None => None,
+            Some(value) => {
+                let Some(micros) = value.as_u64() else {
+                    return Err(Error::expected("parameter 'timeout'", "microseconds as an unsigned integer", value));
+                };
+                // Zero means none, as in the schedule policy extension.
+                (micros > 0).then(|| received.checked_add(Duration::from_micros(micros))).flatten()
+            }
+        };
+        let caller = [asked, request.context.deadline].into_iter().flatten().min();
+        let spec = &self.servable.spec;
+        let chosen = caller.or_else(|| spec.deadline.map(|after| received + after));
+        let cap = spec.deadline_max.map(|after| received + after);
+        Ok([chosen, cap].into_iter().flatten().min())
+    }
+
+    /// Runs accepted rows.
+    ///
+    /// # Errors
+    /// As [`crate::scheduler::Lane::run`].
+    pub async fn run(&self, rows: Rows, deadline: Option<Instant>) -> Result<Answer, Error> {
+        self.servable.lane.run(rows, deadline).await
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Target").field("answered", &self.answered).finish_non_exhaustive()
+    }
+}
