@@ -1,14 +1,14 @@
 //! The one door: every protocol, and every program that embeds Weir, calls models through [`Gateway`]. It resolves the name,
 //! checks the request, has it run, and records it once. Handlers above it hold no state.
 
+mod ticket;
+
 use std::{
-    collections::BTreeMap,
     fmt,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
 };
 
 use arc_swap::ArcSwap;
@@ -16,13 +16,15 @@ use tokio::sync::watch;
 
 use crate::{
     compose::{Prediction, PredictionSink, ScoreSink, Table, Target},
-    observe::{InFlight, Metrics, RequestSeries},
+    observe::Metrics,
     registry::{ModelEntry, Registry, Snapshot, VersionEntry},
     types::{
         Error, ErrorCode, IndexEntry, InferRequest, InferResponse, ModelConfigView, ModelMetadata, ModelState,
         ModelStatistics, NamedTensor, Params, Protocol, Readiness, RequestedOutput, ServerMetadata, Tensor, VersionRef,
     },
 };
+
+pub use ticket::Ticket;
 
 /// Protocol extensions that work.
 const EXTENSIONS: [&str; 9] = [
@@ -97,15 +99,7 @@ impl Gateway {
 
     /// Starts the account of a request that has just been read completely.
     pub fn begin(&self, protocol: Protocol) -> Ticket<'_> {
-        Ticket {
-            inflight: Some(self.shared.metrics.enter()),
-            metrics: &self.shared.metrics,
-            protocol,
-            received: Instant::now(),
-            refused: None,
-            target: None,
-            rows: 0,
-        }
+        Ticket::new(&self.shared.metrics, protocol)
     }
 
     /// Answers a prediction request.
@@ -324,82 +318,4 @@ fn select(target: &Target, outputs: Vec<Tensor>, wanted: &[usize]) -> Vec<NamedT
         .filter_map(|index| Some((names.get(*index)?, outputs.get(*index)?)))
         .map(|(spec, tensor)| NamedTensor { name: Arc::clone(&spec.name), tensor: tensor.clone() })
         .collect()
-}
-
-/// The account of one request, from its last byte in to its answer's encoding. Dropped without [`Ticket::finish`], the caller
-/// has left and the request counts as cancelled.
-pub struct Ticket<'a> {
-    inflight: Option<InFlight<'a>>,
-    metrics: &'a Metrics,
-    protocol: Protocol,
-    received: Instant,
-    refused: Option<Arc<RequestSeries>>,
-    target: Option<Arc<Target>>,
-    rows: usize,
-}
-
-impl Ticket<'_> {
-    /// When the request's last byte had arrived.
-    pub fn received(&self) -> Instant {
-        self.received
-    }
-
-    /// Class names of the version that answers, for the classification extension.
-    pub fn class_names(&self) -> &BTreeMap<Box<str>, Vec<Box<str>>> {
-        static NONE: BTreeMap<Box<str>, Vec<Box<str>>> = BTreeMap::new();
-        self.target.as_ref().map_or(&NONE, |target| target.class_names())
-    }
-
-    /// True when dimension 0 of the answer's outputs is rows.
-    pub fn batched(&self) -> bool {
-        self.target.as_ref().is_some_and(|target| target.batched())
-    }
-
-    /// Closes the account after the answer has been encoded.
-    pub fn finish(mut self, outcome: Result<&InferResponse, &Error>) {
-        let now = Instant::now();
-        match outcome {
-            Ok(response) => {
-                if let Some(target) = &self.target {
-                    target.series().request_answered(&response.stamps, now, self.rows);
-                }
-                self.close(None, now);
-            }
-            Err(error) => {
-                if let Some(detail) = error.detail() {
-                    tracing::warn!(code = error.code().as_str(), error = error.text(), detail, "request failed");
-                }
-                self.close(Some(error.code()), now);
-            }
-        }
-    }
-
-    fn close(&mut self, error: Option<ErrorCode>, now: Instant) {
-        if self.inflight.take().is_none() {
-            return;
-        }
-        let took = now - self.received;
-        match (&self.target, &self.refused) {
-            (Some(target), _) => {
-                if error.is_some() {
-                    target.series().request_failed(took);
-                }
-                target.requests().record(self.protocol, error, took);
-            }
-            (None, Some(refused)) => refused.record(self.protocol, error, took),
-            (None, None) => self.metrics.unknown().record(self.protocol, error, took),
-        }
-    }
-}
-
-impl Drop for Ticket<'_> {
-    fn drop(&mut self) {
-        self.close(Some(ErrorCode::Cancelled), Instant::now());
-    }
-}
-
-impl fmt::Debug for Ticket<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ticket").field("protocol", &self.protocol).field("rows", &self.rows).finish_non_exhaustive()
-    }
 }
