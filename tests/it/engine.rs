@@ -158,34 +158,13 @@ fn check(folder: &Path, answers: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Models that need operators which are not there yet.
-const PENDING: [&str; 18] = [
-    "dt-binary",
-    "dt-regression",
-    "extra-regression",
-    "gbdt-binary",
-    "hgb-binary",
-    "lgbm-binary",
-    "linear-regression",
-    "logreg-binary",
-    "logreg-string-labels",
-    "quantized-rows",
-    "rf-binary",
-    "rf-regression",
-    "rf-two-targets",
-    "string-labels",
-    "diabetes-forest",
-    "digits-linear",
-    "wine-forest",
-    "gbdt-multiclass",
-];
-
 fn check_all(folders: impl Iterator<Item = PathBuf>, answers: &str) -> usize {
     let mut problems = Vec::new();
     let mut checked = 0;
     for folder in folders {
         let file = folder.join(answers);
-        let pending = PENDING.iter().any(|name| folder.iter().any(|part| part == *name));
+        // Dequantises by a scale that is not a constant, which is not there yet.
+        let pending = folder.iter().any(|part| part == "quantized-rows");
         if file.exists() && !pending {
             checked += 1;
             if let Err(problem) = check(&folder, &file) {
@@ -210,12 +189,14 @@ fn versions(root: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn demo_models_agree_with_their_golden_answers() {
-    assert!(check_all(versions(&root().join("models")).into_iter(), "golden.json") >= 2);
+    assert!(check_all(versions(&root().join("models")).into_iter(), "golden.json") >= 6);
 }
 
+/// `WEIR_FIXTURES` names another folder of the same form.
 #[test]
 fn fixtures_agree_with_the_expected_answers() {
-    assert!(check_all(versions(&root().join("tests/fixtures")).into_iter(), "expected.json") >= 23);
+    let fixtures = std::env::var_os("WEIR_FIXTURES").map_or_else(|| root().join("tests/fixtures"), PathBuf::from);
+    assert!(check_all(versions(&fixtures).into_iter(), "expected.json") >= 38);
 }
 
 /// Every way of being broken is refused, and the text says which.

@@ -55,7 +55,8 @@ const RANDOM: [&str; 6] =
 pub(super) fn check(graph: &GraphProto, known: &dyn Fn(&str) -> bool) -> Result<(), LoadError> {
     let mut missing: Vec<&NodeProto> = Vec::new();
     visit(graph, &mut |node| {
-        if !(in_domain(node) && known(&node.op_type)) && !missing.iter().any(|other| same_operator(other, node)) {
+        let supported = in_domain(node) && known(&node.op_type);
+        if !supported && !missing.iter().any(|other| same_operator(other, node)) {
             missing.push(node);
         }
     });
