@@ -4,9 +4,16 @@
 //! | file | what it reads |
 //! |---|---|
 //! | [`model_toml`] | `model.toml`, a model's configuration |
-//! | [`partial`] | what such a file sets, key by key |
+//! | [`config_pbtxt`] | Triton's `config.pbtxt`; `pbtxt_scan` walks it ahead of the parser, `pbtxt_raw` parses it |
+//! | [`merge`] | both together: who wins, what is hidden |
+//! | [`declared`] | declared inputs and outputs against those of a model |
+//! | [`labels`] | class names |
+//! | [`golden_json`] | answers that a version must give; `json_elements` reads their tensors |
+//! | [`manifest_json`] | digests of a version's files |
+//! | [`weir_toml`] | the server's configuration |
+//! | [`partial`] | what a configuration file sets, key by key |
 //! | [`problem`] | what is wrong and where |
-//! | `toml_reader` | TOML key by key, collecting problems |
+//! | `toml_reader`, `json_text` | TOML key by key, JSON errors with a place |
 //! | `nearest` | the known key that a mistyped one stands for |
 
 pub mod config_pbtxt;
@@ -26,5 +33,9 @@ pub mod problem;
 mod toml_reader;
 pub mod weir_toml;
 
+#[cfg(test)]
+mod docs_tests;
+
+pub use merge::{ModelFiles, read_model_files};
 pub use model_toml::parse_model_toml;
 pub use problem::Problem;

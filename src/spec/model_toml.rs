@@ -12,7 +12,7 @@ use super::{
 };
 
 /// Every key, by its full path.
-const KEYS: [&str; 18] = [
+pub(super) const KEYS: [&str; 18] = [
     "versions",
     "labels",
     "engine",

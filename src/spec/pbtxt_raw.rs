@@ -96,6 +96,12 @@ pub(super) struct Transactions {
     pub(super) decoupled: bool,
 }
 
+/// The names of the fields of a model configuration.
+#[cfg(test)]
+pub(super) fn field_names() -> Vec<String> {
+    MODEL_CONFIG.iter().flat_map(MessageDescriptor::fields).map(|field| field.name().to_owned()).collect()
+}
+
 /// Parses the text; the scan knows where its fields stand.
 ///
 /// # Errors

@@ -89,7 +89,8 @@ macro_rules! server_file {
             $($(#[doc = $doc])+ pub $key: Option<$type>,)*
         }
 
-        const KEYS: &[&str] = &[$(stringify!($key)),*];
+        /// Every key.
+        pub(super) const KEYS: &[&str] = &[$(stringify!($key)),*];
 
         fn read_keys(document: &Document<'_>) -> ServerFile {
             ServerFile {
