@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::types::{DType, Signature};
 
 pub mod fake;
+mod onnx_fixes;
 mod onnx_ml;
 mod precheck;
 pub mod tract;

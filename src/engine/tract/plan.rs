@@ -109,6 +109,10 @@ impl Session for TractSession {
         if self.dead {
             return Err(EngineError::new("session: used after a panic"));
         }
+        if self.state.op_states.iter().any(Option::is_some) {
+            // Recurrent operators carry their state on from run to run, as if all runs were one stream.
+            self.state = spawn(&self.plan)?;
+        }
         let mut values = smallvec::SmallVec::with_capacity(self.inputs.len());
         for (slot, spec) in self.inputs.iter_mut().zip(&self.shared.signature.inputs) {
             let Some(tensor) = slot else {

@@ -1,0 +1,38 @@
+//! Standard operators that the graph library gets wrong, or only runs when an input is a constant. Each wraps the library's
+//! own operator, which keeps inferring shapes and does the work where it does it well. Called once, by `TractEngine::new`.
+
+use std::sync::LazyLock;
+
+use tract_onnx::{
+    model::{OnnxOpRegister, ParsingContext},
+    pb::NodeProto,
+    prelude::TractResult,
+    tract_hir::{
+        infer::InferenceOp,
+        internal::{Expansion, TractErrorContext as _},
+    },
+};
+
+mod log_sum_exp;
+mod quantize;
+
+/// What a node of the file becomes.
+type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
+
+/// The library's own operators.
+static ORIGINALS: LazyLock<OnnxOpRegister> = LazyLock::new(|| tract_onnx::onnx().op_register);
+
+/// Puts the repaired operators in place of the library's.
+pub(super) fn register(operators: &mut OnnxOpRegister) {
+    operators.insert("DequantizeLinear", quantize::dequantize);
+    operators.insert("QuantizeLinear", quantize::quantize);
+    operators.insert("ReduceLogSumExp", log_sum_exp::reduce);
+}
+
+/// The library's own version of a node.
+fn original(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Box<dyn Expansion>> {
+    let build = ORIGINALS.0.get(&node.op_type).with_context(|| format!("there is no operator {}", node.op_type))?;
+    let (op, _) = build(context, node)?;
+    let expansion = op.as_op().downcast_ref::<Box<dyn Expansion>>();
+    expansion.cloned().with_context(|| format!("operator {} is not an expansion", node.op_type))
+}
