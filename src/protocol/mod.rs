@@ -5,6 +5,7 @@
 pub mod classification;
 mod form;
 pub mod grpc;
+pub mod json;
 mod params;
 pub mod pb;
 pub mod raw;
