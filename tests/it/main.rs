@@ -1,6 +1,8 @@
 //! The one integration test binary. Modules are `cfg(test)`, so that lints treat their helpers as tests.
 
 #[cfg(test)]
+mod cli;
+#[cfg(test)]
 mod deploy;
 #[cfg(test)]
 mod engine;

@@ -1,0 +1,92 @@
+//! Layer 10: the command line. Each command is a file; this one is the list of them, and where their text and exit code leave
+//! the process.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | [`serve`] | `weir serve` |
+//! | [`flags`], [`layers`], [`refusal`] | its options, where they come from, what it refuses |
+//! | [`exit`] | exit codes |
+
+pub mod exit;
+pub mod flags;
+pub mod layers;
+pub mod refusal;
+pub mod serve;
+
+use std::{ffi::OsString, io::Write as _, process::ExitCode};
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use exit::{Exit, Failure, Report};
+
+/// An inference serving gateway for ONNX models
+#[derive(Debug, Parser)]
+#[command(name = "weir", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the models of a registry over gRPC and HTTP
+    ///
+    /// Every option is also an environment variable and a key of weir.toml: --http-port is WEIR_HTTP_PORT and http_port. A
+    /// flag wins over the environment, the environment over the file, the file over the default.
+    Serve(Box<serve::ServeCommand>),
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// The whole command line, with environment variables and defaults in the help.
+pub fn command() -> clap::Command {
+    Cli::command().mut_subcommand("serve", flags::annotate)
+}
+
+/// Parses the arguments, runs the command, and prints what it says.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let parsed = command().try_get_matches_from(arguments).and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors, and go to standard output. Nobody is left to tell when printing fails.
+            let _ = error.print();
+            return u8::try_from(error.exit_code()).unwrap_or(Exit::Usage as u8).into();
+        }
+    };
+    let outcome = match cli.command {
+        Command::Serve(command) => match serve::run(*command) {
+            Ok(code) => return code,
+            Err(failure) => Err(failure),
+        },
+        Command::Completions { shell } => Ok(completions(shell)),
+    };
+    finish(outcome)
+}
+
+fn completions(shell: clap_complete::Shell) -> Report {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command(), "weir", &mut script);
+    Report::done(String::from_utf8_lossy(&script))
+}
+
+/// Prints a command's outcome. A reader that went away (`weir … | head`) is no error.
+fn finish(outcome: Result<Report, Failure>) -> ExitCode {
+    match outcome {
+        Ok(report) => {
+            let mut out = std::io::stdout().lock();
+            let _ = out.write_all(report.text.as_bytes()).and_then(|()| out.flush());
+            report.exit.into()
+        }
+        Err(failure) => {
+            let mut err = std::io::stderr().lock();
+            for line in failure.text.lines() {
+                let _ = writeln!(err, "error: {line}");
+            }
+            failure.exit.into()
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The `weir` command as a program: its help, its exit codes, what it says about wrong arguments and files.
+
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
+
+/// Runs `weir` in a folder, with nothing of this process's own settings in its environment.
+fn weir(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("WEIR_")) {
+        command.env_remove(name);
+    }
+    command.current_dir(folder).args(arguments).envs(variables.iter().copied()).output().unwrap()
+}
+
+/// Exit code, standard output, standard error.
+fn run(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
+    texts(&weir(folder, arguments, &[]))
+}
+
+fn texts(output: &Output) -> (i32, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn help_goes_to_standard_output() {
+    let folder = tempfile::tempdir().unwrap();
+    let (code, out, err) = run(folder.path(), &["--help"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.contains("serve") && out.contains("completions"), "{out}");
+    let (code, out, _) = run(folder.path(), &["serve", "--help"]);
+    assert_eq!(code, 0);
+    for part in ["[REGISTRY]", "[default: ./models] [env: WEIR_REGISTRY]", "--http-port <PORT>", "WEIR_CONFIG"] {
+        assert!(out.contains(part), "{part} in {out}");
+    }
+    let (code, out, _) = run(folder.path(), &["--version"]);
+    assert_eq!((code, out), (0, format!("weir {}\n", env!("CARGO_PKG_VERSION"))));
+}
+
+#[test]
+fn wrong_arguments_are_code_2_and_name_the_flag() {
+    let folder = tempfile::tempdir().unwrap();
+    for (arguments, part) in [
+        (&[] as &[&str], "Usage: weir"),
+        (&["swim"], "unrecognized subcommand 'swim'"),
+        (&["serve", "--http-port", "70000"], "invalid value '70000' for '--http-port <PORT>'"),
+        (&["serve", "--http-prot", "1"], "a similar argument exists: '--http-port'"),
+        (&["serve", "--strict-readiness=maybe"], "expected true, false, 1 or 0"),
+        (&["serve", "--watch", "on"], "[possible values: auto, poll, off]"),
+        (&["serve", "--log-level", "inof"], "got 'inof'"),
+        (&["serve", "--config", "absent.toml"], "error: absent.toml: "),
+        (&["serve", "--ops-host", "0.0.0.0"], "--ops-token-file"),
+        (&["serve", "--host", "0.0.0.0", "--model-control", "explicit"], "--insecure-data-control"),
+        (&["completions", "fax"], "invalid value 'fax'"),
+    ] {
+        let (code, out, err) = run(folder.path(), arguments);
+        assert_eq!((code, out.as_str()), (2, ""), "{arguments:?}: {err}");
+        assert!(err.contains(part), "{arguments:?}: {err}");
+        assert!(!err.contains('\u{1b}'), "no colours into a pipe: {err}");
+    }
+}
+
+#[test]
+fn a_wrong_weir_toml_is_code_2_with_every_problem() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("weir.toml"), "http-port = 1\nworkers = 'all'\n").unwrap();
+    let (code, _, err) = texts(&weir(folder.path(), &["serve"], &[("WEIR_WATCH", "on")]));
+    assert_eq!(code, 2);
+    assert_eq!(
+        err,
+        "error: environment: WEIR_WATCH: expected one of auto, poll, off, got 'on'\n\
+         error: weir.toml: line 1, column 1: http-port: unknown key, did you mean 'http_port'?\n\
+         error: weir.toml: line 2, column 11: workers: expected an integer from 0 to 1024, got 'all'\n"
+    );
+}
+
+#[test]
+fn completions_know_the_flags() {
+    let folder = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let (code, out, err) = run(folder.path(), &["completions", shell]);
+        assert_eq!((code, err.as_str()), (0, ""), "{shell}");
+        assert!(out.contains("strict-readiness"), "{shell}");
+    }
+}
