@@ -13,3 +13,6 @@ pub mod settings;
 pub mod status;
 
 pub use form::ReplyForm;
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 use smallvec::smallvec;
 
+pub(in crate::protocol) use super::config::tests::view;
 use super::{check_control, decode, encode, stream_answer, stream_end, stream_error, wants_empty_final};
 use crate::{
     protocol::{

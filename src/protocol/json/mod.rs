@@ -18,4 +18,6 @@ pub use encode::{EncodedBody, JSON, OCTETS, encode, error};
 pub use request::{InferBody, decode};
 
 #[cfg(test)]
+mod binary_tests;
+#[cfg(test)]
 mod tests;

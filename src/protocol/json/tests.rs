@@ -209,7 +209,6 @@ fn data_may_not_grow_without_bound() {
     let digits = format!("[{}]", vec!["1"; 9 << 20].join(","));
     let error = refused(&input("INT64", &format!("[{}]", 9 << 20), &digits));
     assert_eq!(error.code(), ErrorCode::TooLarge, "{error}");
-    assert_eq!(read(&input("INT8", &format!("[{}]", 9 << 20), &digits)).0.inputs[0].tensor.byte_len(), 9 << 20);
     let words = format!("[{}]", vec!["\"\""; (1 << 20) + 1].join(","));
     let error = refused(&input("BYTES", &format!("[{}]", (1 << 20) + 1), &words));
     assert_eq!(error.code(), ErrorCode::TooLarge, "{error}");

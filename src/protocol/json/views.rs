@@ -159,3 +159,86 @@ fn write(name: &str, message: &impl Message) -> Result<Bytes, Error> {
     dynamic.serialize_with_options(&mut serializer, &options).map_err(unwritable)?;
     Ok(out.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        protocol::grpc::tests::view,
+        types::{ModelState, Tally},
+    };
+
+    fn parsed(body: Result<Bytes, Error>) -> Value {
+        serde_json::from_slice(&body.unwrap()).unwrap()
+    }
+
+    #[test]
+    fn config_has_proto_names_and_plain_numbers() {
+        let config = parsed(model_config(&view()));
+        assert_eq!(config["max_batch_size"], 65536);
+        assert_eq!(config["dynamic_batching"]["max_queue_delay_microseconds"], 250);
+        assert_eq!(config["version_policy"], json!({ "latest": { "num_versions": 2 } }));
+        assert_eq!(config["input"][0]["data_type"], "TYPE_FP32");
+        assert_eq!(config["input"][0]["dims"], json!([4]));
+        assert_eq!(config["input"][0]["is_shape_tensor"], false);
+        assert_eq!(config["output"][0]["reshape"], json!({ "shape": [] }));
+        assert_eq!(config["parameters"]["weir_batch_limit"], json!({ "string_value": "16" }));
+        // Load generators take the mere presence of these for their being in use.
+        for absent in ["sequence_batching", "ensemble_scheduling", "model_transaction_policy", "response_cache"] {
+            assert!(config.get(absent).is_none(), "{absent}");
+        }
+    }
+
+    #[test]
+    fn statistics_are_numbers() {
+        let success = Tally { count: 3, ns: u64::MAX };
+        let view = ModelStatistics { name: "m".into(), version: "1".into(), success, ..ModelStatistics::default() };
+        let stats = &parsed(statistics(&[view]))["model_stats"][0];
+        assert_eq!((&stats["name"], &stats["inference_count"]), (&json!("m"), &json!(0)));
+        assert_eq!(stats["inference_stats"]["success"], json!({ "count": 3, "ns": u64::MAX }));
+        assert_eq!(stats["inference_stats"]["cache_hit"], json!({ "count": 0, "ns": 0 }));
+        assert_eq!(stats["batch_stats"], json!([]));
+    }
+
+    #[test]
+    fn the_other_answers() {
+        let metadata = ServerMetadata { name: "weir", version: "1.2.3", extensions: &["statistics"] };
+        assert_eq!(
+            parsed(server_metadata(&metadata)),
+            json!({ "name": "weir", "version": "1.2.3", "extensions": ["statistics"] })
+        );
+        let view = view();
+        let model = ModelMetadata {
+            name: view.name.clone(),
+            versions: vec!["3".into()],
+            platform: "onnx_onnxv1",
+            signature: view.signature,
+        };
+        let want = json!({
+            "name": "iris", "versions": ["3"], "platform": "onnx_onnxv1",
+            "inputs": [{ "name": "x", "datatype": "FP32", "shape": [-1, 4] }],
+            "outputs": [{ "name": "label", "datatype": "INT64", "shape": [-1] }],
+        });
+        assert_eq!(parsed(model_metadata(&model)), want);
+        let line = |state, reason: &str| IndexEntry {
+            name: "m".into(),
+            version: "1".into(),
+            state,
+            reason: reason.to_owned(),
+        };
+        let want = json!([
+            { "name": "m", "version": "1", "state": "READY" },
+            { "name": "m", "version": "1", "state": "UNAVAILABLE", "reason": "empty" },
+        ]);
+        assert_eq!(parsed(index(&[line(ModelState::Ready, ""), line(ModelState::Unavailable, "empty")])), want);
+        assert_eq!(parsed(model_names(&["a"])), json!({ "models": ["a"] }));
+        assert_eq!(parsed(model_ready("a", true)), json!({ "name": "a", "ready": true }));
+        assert_eq!((&live(true)[..], &ready(false)[..]), (&b"{\"live\":true}"[..], &b"{\"ready\":false}"[..]));
+        assert_eq!(parsed(trace_settings())["trace_level"], json!(["OFF"]));
+        let settings = LogSettings { info: true, warning: true, error: true, verbose_level: 1 };
+        let want = r#"{"log_file":"","log_info":true,"log_warning":true,"log_error":true,"log_verbose_level":1,"log_format":"ISO8601"}"#;
+        assert_eq!(log_settings(&settings).unwrap(), want);
+    }
+}
