@@ -81,6 +81,7 @@ fn a_batched_model() {
             max_queue_rows: 128,
             priority_levels: 2,
             default_priority_level: 1,
+            ..crate::types::BatchingSpec::default()
         },
         max_request_rows: Some(32),
         model_filename: "fraud-2024.onnx".into(),
@@ -115,6 +116,8 @@ fn a_model_meant_for_a_gpu() {
 fn without_dynamic_batching_merging_is_left_to_weir() {
     let spec = parse(MINIMAL, "anything").keys.into_spec();
     assert_eq!((spec.max_request_rows, spec.batching.max_batch_size), (Some(16), BatchLimit::Auto));
+    let spec = parse("max_batch_size: 4", "m").keys.into_spec();
+    assert_eq!(spec.batching.limit(), 4, "no batch is larger than what the model was declared for");
     assert_eq!(parse("backend: 'tract'", "m").keys.into_spec().engine, EngineChoice::Tract);
     let spec = parse("version_policy { all {} }", "m").keys.into_spec();
     assert_eq!(spec.versions, VersionPolicy::All);

@@ -90,6 +90,7 @@ max_plan_bytes = 1_000_000
             max_queue_rows: 100,
             priority_levels: 3,
             default_priority_level: 2,
+            ..BatchingSpec::default()
         },
         score: Some(ScoreSpec {
             output: "probabilities".into(),

@@ -78,6 +78,9 @@ impl PartialSpec {
     pub fn into_spec(self) -> ModelSpec {
         let spec = ModelSpec::default();
         let batching = spec.batching;
+        let max_request_rows = self.max_request_rows.map(|key| key.value).or(spec.max_request_rows);
+        // Weir chooses no larger batch than a model was declared for.
+        let auto_limit = max_request_rows.map_or(batching.auto_limit, |rows| rows.min(batching.auto_limit));
         ModelSpec {
             versions: or(self.versions, spec.versions),
             labels: or(self.labels, spec.labels),
@@ -92,6 +95,7 @@ impl PartialSpec {
                 max_queue_rows: or(self.max_queue_rows, batching.max_queue_rows),
                 priority_levels: or(self.priority_levels, batching.priority_levels),
                 default_priority_level: or(self.default_priority_level, batching.default_priority_level),
+                auto_limit,
             },
             score: self.score.map(|key| key.value).or(spec.score),
             resources: ResourceSpec {
@@ -99,7 +103,7 @@ impl PartialSpec {
                 max_output_bytes: or(self.max_output_bytes, spec.resources.max_output_bytes),
                 max_plan_bytes: or(self.max_plan_bytes, spec.resources.max_plan_bytes),
             },
-            max_request_rows: self.max_request_rows.map(|key| key.value).or(spec.max_request_rows),
+            max_request_rows,
             class_names: spec.class_names,
             model_filename: or(self.model_filename, spec.model_filename),
         }

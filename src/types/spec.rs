@@ -104,13 +104,15 @@ pub struct BatchingSpec {
     pub priority_levels: u32,
     /// The level of a request that names none; 0 = the middle one.
     pub default_priority_level: u32,
+    /// The largest batch that [`BatchLimit::Auto`] may choose.
+    pub auto_limit: usize,
 }
 
 impl BatchingSpec {
     /// The batch limit in rows; 1 for [`BatchLimit::Whole`], where no request is split by it.
     pub fn limit(&self) -> usize {
         match self.max_batch_size {
-            BatchLimit::Auto => AUTO_BATCH_ROWS,
+            BatchLimit::Auto => self.auto_limit.max(1),
             BatchLimit::Rows(rows) => rows.max(1),
             BatchLimit::Whole => 1,
         }
@@ -126,6 +128,7 @@ impl Default for BatchingSpec {
             max_queue_rows: 4096,
             priority_levels: 0,
             default_priority_level: 0,
+            auto_limit: AUTO_BATCH_ROWS,
         }
     }
 }
