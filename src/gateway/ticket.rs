@@ -48,7 +48,7 @@ impl Ticket<'_> {
         self.target.as_ref().is_some_and(|target| target.batched())
     }
 
-    /// Closes the account after the answer has been encoded.
+    /// Closes the account after the answer has been encoded. What only operators may see of an error is the caller's to log.
     pub fn finish(mut self, outcome: Result<&InferResponse, &Error>) {
         let now = Instant::now();
         match outcome {
@@ -58,12 +58,7 @@ impl Ticket<'_> {
                 }
                 self.close(None, now);
             }
-            Err(error) => {
-                if let Some(detail) = error.detail() {
-                    tracing::warn!(code = error.code().as_str(), error = error.text(), detail, "request failed");
-                }
-                self.close(Some(error.code()), now);
-            }
+            Err(error) => self.close(Some(error.code()), now),
         }
     }
 

@@ -3,7 +3,6 @@
 //! connection's in-flight guard and the request's share of the memory budget.
 
 use std::{
-    convert::Infallible,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -11,6 +10,7 @@ use std::{
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::{budget::Share, pulse::InFlight};
 
@@ -34,6 +34,8 @@ enum Kind {
     Trailers(HeaderMap),
     /// Whatever tonic made.
     Tonic(tonic::body::Body),
+    /// The same, until the server stops: streams without end must not hold up a shutdown.
+    Until(tonic::body::Body, Pin<Box<WaitForCancellationFutureOwned>>),
 }
 
 impl Body {
@@ -45,6 +47,16 @@ impl Body {
     /// One gRPC frame followed by trailers.
     pub fn grpc(frame: Bytes, trailers: HeaderMap) -> Self {
         Kind::Grpc(frame, trailers).into()
+    }
+
+    /// Ends a stream when the server stops, with a status that tells the caller to look elsewhere.
+    #[must_use]
+    pub fn until(mut self, stop: CancellationToken) -> Self {
+        self.kind = match self.kind {
+            Kind::Tonic(body) => Kind::Until(body, Box::pin(stop.cancelled_owned())),
+            other => other,
+        };
+        self
     }
 
     /// Holds the connection's guard until the body has been sent or dropped.
@@ -97,13 +109,21 @@ impl http_body::Body for Body {
                 self.kind = Kind::Tonic(body);
                 frame
             }
+            Kind::Until(mut body, mut stop) => {
+                let frame = Pin::new(&mut body).poll_frame(cx);
+                if frame.is_pending() && stop.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Some(Ok(Frame::trailers(stopping()))));
+                }
+                self.kind = Kind::Until(body, stop);
+                frame
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Empty => true,
-            Kind::Tonic(body) => body.is_end_stream(),
+            Kind::Tonic(body) | Kind::Until(body, _) => body.is_end_stream(),
             Kind::Full(_) | Kind::Grpc(..) | Kind::Trailers(_) => false,
         }
     }
@@ -114,10 +134,21 @@ impl http_body::Body for Body {
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             // No exact size: hyper would announce it as content-length, which gRPC answers do not have.
             Kind::Grpc(..) => SizeHint::default(),
-            Kind::Tonic(body) => body.size_hint(),
+            Kind::Tonic(body) | Kind::Until(body, _) => body.size_hint(),
         }
     }
 }
 
-/// The error of handlers, which do not fail: whatever goes wrong is an answer.
-pub type Never = Infallible;
+impl Default for Body {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
+/// The trailers of a stream that ends because the server does.
+fn stopping() -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    // Writing a status with a plain text into headers does not fail.
+    let _ = tonic::Status::unavailable("server: shutting down").add_header(&mut trailers);
+    trailers
+}

@@ -26,7 +26,7 @@ use hyper_util::{
     server::conn::auto,
 };
 use tokio::net::TcpStream;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     body::Body,
@@ -41,6 +41,10 @@ const PREFACE_PAUSE: Duration = Duration::from_millis(20);
 
 /// Answers requests. One value per listener, cloned per connection.
 pub trait Handler: Clone + Send + Sync + 'static {
+    /// Called once on each of its threads, inside the thread's runtime, before it serves. Tasks go to `tracker` and end when
+    /// `stop` is cancelled, which is when the last connection has gone.
+    fn enter(&self, _tracker: &TaskTracker, _stop: CancellationToken) {}
+
     /// The answer to one request. Dropping the future means that the caller left.
     fn call(&self, request: Request<Incoming>, peer: SocketAddr) -> impl Future<Output = Response<Body>> + Send;
 }

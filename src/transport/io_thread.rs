@@ -11,7 +11,7 @@ use std::{
 
 use hyper_util::server::conn::auto;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     connection::{self, Handler, Spawn},
@@ -76,6 +76,8 @@ struct IoThread<H> {
 
 impl<H: Handler> IoThread<H> {
     async fn run(mut self, mut inbox: mpsc::Receiver<Accepted>, mut phase: watch::Receiver<Phase>) -> usize {
+        let gone = CancellationToken::new();
+        self.handler.enter(&self.tracker, gone.clone());
         let builder = Arc::new(connection::builder(&self.limits, Spawn(self.tracker.clone())));
         let mut look = ticks(self.limits.pace());
         loop {
@@ -89,7 +91,12 @@ impl<H: Handler> IoThread<H> {
                 moved = phase.changed() => if moved.is_err() || *phase.borrow() > Phase::Serving { break },
             }
         }
-        self.finish(inbox, &builder, phase).await
+        let aborted = self.finish(inbox, &builder, phase).await;
+        gone.cancel();
+        self.tracker.close();
+        // Past this the runtime is dropped, and what is left with it.
+        let _ = tokio::time::timeout(UNWIND, self.tracker.wait()).await;
+        aborted
     }
 
     fn admit(&mut self, accepted: Accepted, builder: &Arc<auto::Builder<Spawn>>) -> Option<&Watch> {
@@ -117,7 +124,7 @@ impl<H: Handler> IoThread<H> {
     }
 
     async fn finish(
-        mut self,
+        &mut self,
         mut inbox: mpsc::Receiver<Accepted>,
         builder: &Arc<auto::Builder<Spawn>>,
         mut phase: watch::Receiver<Phase>,
@@ -139,8 +146,6 @@ impl<H: Handler> IoThread<H> {
         }
         let aborted = self.connections.iter().map(|watch| watch.pulse().signs().active as usize).sum();
         self.look(|_, _, _| Order::Abort);
-        self.tracker.close();
-        let _ = tokio::time::timeout(UNWIND, self.tracker.wait()).await;
         aborted
     }
 }

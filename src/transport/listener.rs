@@ -123,6 +123,11 @@ impl Server {
         Ok(Crew { inboxes: inboxes.into(), slots: Arc::new(Semaphore::new(connections)) })
     }
 
+    /// Cancelled when the server stops accepting: streams that would go on end then.
+    pub fn stopping(&self) -> CancellationToken {
+        self.stop_accepting.clone()
+    }
+
     /// Lets a crew answer on an address, from [`Server::start`] on.
     pub fn open(&mut self, endpoint: Endpoint, crew: &Crew) {
         self.doors.push((endpoint, crew.clone()));

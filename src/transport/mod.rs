@@ -1,17 +1,30 @@
 //! Layer 9: sockets, connections and handlers. `listener` owns addresses and threads, `connection` serves one peer, `service`
-//! decides which handler answers, and every prediction, whatever its protocol, goes through `infer`.
+//! decides which protocol answers, and every prediction, whatever its protocol, goes through `infer`.
 
 mod body;
 mod budget;
+mod coding;
 mod connection;
+mod grpc;
+mod http;
+mod infer;
+mod intake;
 mod io_thread;
 mod limits;
 mod listener;
+mod middleware;
+mod ops;
+mod policy;
 mod pulse;
+mod service;
 mod watch;
 
-pub use body::{Body, Never};
+pub use body::Body;
 pub use budget::{Budget, Share};
 pub use connection::Handler;
+pub use intake::Intake;
 pub use limits::Limits;
 pub use listener::{Crew, Endpoint, Server};
+pub use ops::{OpsOptions, OpsService};
+pub use policy::Exposure;
+pub use service::DataService;

@@ -9,6 +9,14 @@ mod engine;
 #[cfg(test)]
 mod listener;
 #[cfg(test)]
+mod ops;
+#[cfg(test)]
+mod rpc;
+#[cfg(test)]
+mod site;
+#[cfg(test)]
 mod tidy;
+#[cfg(test)]
+mod transport;
 #[cfg(test)]
 mod wire;

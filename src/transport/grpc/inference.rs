@@ -1,0 +1,148 @@
+//! `inference.GRPCInferenceService`, method by method. Each is a question to the gateway and its answer as a message; what a
+//! call has besides is in `unary`, the one method that streams is in `stream`.
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use hyper::body::Incoming;
+
+use super::{
+    stream,
+    unary::{Call, parse, refusal},
+};
+use crate::{
+    protocol::{
+        grpc::{self, views},
+        pb,
+    },
+    transport::{
+        body::Body,
+        infer::{self, Origin},
+        middleware::Echo,
+        policy::{Action, decide_data},
+        service::Shared,
+    },
+    types::{Error, ErrorCode, Protocol, VersionRef},
+};
+
+/// `ModelInfer`.
+pub(super) async fn infer(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let call = match Call::of(&parts.headers) {
+        Ok(call) => call,
+        Err(error) => {
+            infer::refuse(&shared.gateway, Protocol::Grpc, &error);
+            return refusal(Echo::of(&parts.headers), &error);
+        }
+    };
+    let (bytes, share) = match call.bytes(body, &shared.intake).await {
+        Ok(taken) => taken,
+        Err(error) => {
+            infer::refuse(&shared.gateway, Protocol::Grpc, &error);
+            return call.answer(Err(error));
+        }
+    };
+    let origin = Origin { protocol: Protocol::Grpc, deadline: call.deadline, headers: parts.headers };
+    let done = infer::run(
+        &shared.gateway,
+        origin,
+        |context| grpc::decode(parse(bytes)?, context),
+        |response, form| call.frame(&grpc::encode(response, form)),
+    );
+    let outcome = done.await.map(|done| {
+        let mut headers = HeaderMap::with_capacity(4);
+        infer::parameter_headers(&done.params, &mut headers);
+        (done.answer, headers)
+    });
+    call.answer(outcome).map(|body| body.holding(Some(share)))
+}
+
+/// Every other method.
+pub(super) async fn other(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
+    let method = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+    if method == "ModelStreamInfer" {
+        return stream::answer(shared, request).await;
+    }
+    let (parts, body) = request.into_parts();
+    let call = match Call::of(&parts.headers) {
+        Ok(call) => call,
+        Err(error) => return refusal(Echo::of(&parts.headers), &error),
+    };
+    let outcome = async {
+        let (message, _share) = call.bytes(body, &shared.intake).await?;
+        Ok((reply(shared, &call, &method, message).await?, HeaderMap::new()))
+    };
+    let outcome = outcome.await;
+    call.answer(outcome)
+}
+
+/// The framed answer of a method that is not a prediction.
+async fn reply(shared: &Shared, call: &Call, method: &str, message: Bytes) -> Result<Bytes, Error> {
+    let gateway = &shared.gateway;
+    match method {
+        "ServerLive" => call.frame(&pb::ServerLiveResponse { live: gateway.live() }),
+        "ServerReady" => call.frame(&pb::ServerReadyResponse { ready: gateway.ready() }),
+        "ServerMetadata" => call.frame(&views::server_metadata(&gateway.server_metadata())),
+        "ModelReady" => {
+            let asked: pb::ModelReadyRequest = parse(message)?;
+            let readiness = gateway.model_ready(&asked.name, &VersionRef::parse(&asked.version)?);
+            call.frame(&views::model_ready(&readiness))
+        }
+        "ModelMetadata" => {
+            let asked: pb::ModelMetadataRequest = parse(message)?;
+            let metadata = gateway.metadata(&asked.name, &VersionRef::parse(&asked.version)?)?;
+            call.frame(&views::model_metadata(&metadata))
+        }
+        "ModelConfig" => {
+            let asked: pb::ModelConfigRequest = parse(message)?;
+            let config = gateway.config(&asked.name, &VersionRef::parse(&asked.version)?)?;
+            call.frame(&views::model_config(&config))
+        }
+        "ModelStatistics" => {
+            let asked: pb::ModelStatisticsRequest = parse(message)?;
+            let name = Some(&*asked.name).filter(|name| !name.is_empty());
+            let statistics = gateway.statistics(name, &VersionRef::parse(&asked.version)?)?;
+            call.frame(&views::statistics(&statistics))
+        }
+        "RepositoryIndex" => {
+            let asked: pb::RepositoryIndexRequest = parse(message)?;
+            call.frame(&views::index(&gateway.index(asked.ready)))
+        }
+        "RepositoryModelLoad" => {
+            let asked: pb::RepositoryModelLoadRequest = parse(message)?;
+            decide_data(Action::Control)?;
+            grpc::check_control(&asked.parameters)?;
+            gateway.load(&asked.model_name).await?;
+            call.frame(&pb::RepositoryModelLoadResponse {})
+        }
+        "RepositoryModelUnload" => {
+            let asked: pb::RepositoryModelUnloadRequest = parse(message)?;
+            decide_data(Action::Control)?;
+            grpc::check_control(&asked.parameters)?;
+            gateway.unload(&asked.model_name).await?;
+            call.frame(&pb::RepositoryModelUnloadResponse {})
+        }
+        _ => settings(shared, call, method, message),
+    }
+}
+
+fn settings(shared: &Shared, call: &Call, method: &str, message: Bytes) -> Result<Bytes, Error> {
+    match method {
+        "TraceSetting" => {
+            let asked: pb::TraceSettingRequest = parse(message)?;
+            decide_data(if asked.settings.is_empty() { Action::Read } else { Action::WriteSettings })?;
+            call.frame(&views::trace_settings())
+        }
+        "LogSettings" => {
+            let asked: pb::LogSettingsRequest = parse(message)?;
+            decide_data(if asked.settings.is_empty() { Action::Read } else { Action::WriteSettings })?;
+            call.frame(&views::log_settings(&shared.log_settings))
+        }
+        "SystemSharedMemoryStatus"
+        | "SystemSharedMemoryRegister"
+        | "SystemSharedMemoryUnregister"
+        | "CudaSharedMemoryStatus"
+        | "CudaSharedMemoryRegister"
+        | "CudaSharedMemoryUnregister" => decide_data(Action::SharedMemory).map(|()| Bytes::new()),
+        _ => Err(Error::new(ErrorCode::Unimplemented, format!("method '{method}': not known"))),
+    }
+}

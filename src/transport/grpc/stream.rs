@@ -1,0 +1,213 @@
+//! `ModelStreamInfer`: many requests on one stream. Several are worked on at once, their answers keep the requests' order, and a
+//! request that fails is told so in its answer while the stream goes on. Nothing is spawned: the stream is polled by its
+//! connection, so a caller that leaves takes everything along.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use http::{HeaderMap, Request, Response};
+use hyper::body::Incoming;
+use prost::Message as _;
+use tokio_stream::Stream;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tonic::{Code, Status, Streaming, codec::CompressionEncoding};
+use tonic_prost::ProstCodec;
+
+use super::unary::{Call, refusal};
+use crate::{
+    gateway::Gateway,
+    protocol::{grpc, pb, status},
+    transport::{
+        body::Body,
+        infer::{self, Origin},
+        intake::Intake,
+        middleware::{Echo, guarded},
+        service::Shared,
+    },
+    types::{Error, Protocol},
+};
+
+/// Requests of one stream that are worked on at once.
+const AT_ONCE: usize = 16;
+
+type Answer = Result<Vec<pb::ModelStreamInferResponse>, Status>;
+type Work = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// Answers the call.
+pub(super) async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
+    let call = match Call::of(request.headers()) {
+        Ok(call) => call,
+        Err(error) => return refusal(Echo::of(request.headers()), &error),
+    };
+    let desk = Desk {
+        gateway: Arc::clone(&shared.gateway),
+        intake: shared.intake.clone(),
+        deadline: call.deadline,
+        real_status: request.headers().get("triton_grpc_error").is_some_and(|value| value == "true"),
+        headers: request.headers().clone(),
+    };
+    let stopping = shared.stopping.clone();
+    let mut codec = tonic::server::Grpc::new(ProstCodec::default())
+        .max_decoding_message_size(shared.intake.max_body)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .accept_compressed(CompressionEncoding::Deflate);
+    let service = tower::service_fn(move |request: tonic::Request<Streaming<pb::ModelInferRequest>>| {
+        let answers = Answers::new(request.into_inner(), desk.clone(), stopping.clone());
+        std::future::ready(Ok(tonic::Response::new(answers)))
+    });
+    let mut response = codec.streaming(service, request).await.map(Body::from);
+    call.echo.write(response.headers_mut());
+    response
+}
+
+/// What every request of a stream needs.
+#[derive(Clone)]
+struct Desk {
+    gateway: Arc<Gateway>,
+    intake: Intake,
+    deadline: Option<Instant>,
+    headers: HeaderMap,
+    /// Failures end the stream with their own status, as the caller asked.
+    real_status: bool,
+}
+
+impl Desk {
+    async fn work(self, message: pb::ModelInferRequest) -> Answer {
+        let id = message.id.clone();
+        match guarded(self.infer(message)).await.and_then(|outcome| outcome) {
+            Ok(answers) => Ok(answers),
+            Err(error) => {
+                Echo::of(&self.headers).log(&error);
+                if self.real_status { Err(status::grpc(&error)) } else { Ok(vec![grpc::stream_error(&error, &id)]) }
+            }
+        }
+    }
+
+    async fn infer(&self, message: pb::ModelInferRequest) -> Result<Vec<pb::ModelStreamInferResponse>, Error> {
+        let mut share = self.intake.budget.share();
+        if let Err(error) = self.intake.admit(&mut share, message.encoded_len()) {
+            infer::refuse(&self.gateway, Protocol::Grpc, &error);
+            return Err(error);
+        }
+        let origin = Origin { protocol: Protocol::Grpc, deadline: self.deadline, headers: self.headers.clone() };
+        let mut empty_final = false;
+        let done = infer::run(
+            &self.gateway,
+            origin,
+            |context| {
+                let (request, form) = grpc::decode(message, context)?;
+                empty_final = grpc::wants_empty_final(&request);
+                Ok((request, form))
+            },
+            |response, form| Ok(grpc::encode(response, form)),
+        );
+        let answer = done.await?.answer;
+        let end = empty_final.then(|| grpc::stream_end(&answer));
+        let mut answers = vec![grpc::stream_answer(answer, end.is_none())];
+        answers.extend(end);
+        Ok(answers)
+    }
+}
+
+/// A request that is worked on, or its answer that waits for its turn.
+enum Slot {
+    Working(Work),
+    Done(Answer),
+}
+
+/// The answers of a stream.
+struct Answers {
+    requests: Option<Streaming<pb::ModelInferRequest>>,
+    desk: Desk,
+    slots: VecDeque<Slot>,
+    /// Answers of the oldest request that have not been given yet.
+    ready: VecDeque<pb::ModelStreamInferResponse>,
+    /// How the stream ends, once that is known.
+    end: Option<Status>,
+    stopping: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl Answers {
+    fn new(requests: Streaming<pb::ModelInferRequest>, desk: Desk, stopping: CancellationToken) -> Self {
+        Self {
+            requests: Some(requests),
+            desk,
+            slots: VecDeque::new(),
+            ready: VecDeque::new(),
+            end: None,
+            stopping: Box::pin(stopping.cancelled_owned()),
+        }
+    }
+
+    /// Takes requests while there is room for them.
+    fn take(&mut self, cx: &mut Context<'_>) {
+        while self.slots.len() < AT_ONCE
+            && let Some(requests) = &mut self.requests
+        {
+            match Pin::new(requests).poll_next(cx) {
+                Poll::Ready(Some(Ok(message))) => {
+                    self.slots.push_back(Slot::Working(Box::pin(self.desk.clone().work(message))));
+                }
+                Poll::Ready(Some(Err(status))) => self.close(Some(honest(status))),
+                Poll::Ready(None) => self.close(None),
+                Poll::Pending => break,
+            }
+        }
+        if self.requests.is_some() && self.stopping.as_mut().poll(cx).is_ready() {
+            self.close(Some(Status::unavailable("server: shutting down")));
+        }
+    }
+
+    fn close(&mut self, end: Option<Status>) {
+        self.requests = None;
+        self.end = end;
+    }
+}
+
+impl Stream for Answers {
+    type Item = Result<pb::ModelStreamInferResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        loop {
+            if let Some(answer) = this.ready.pop_front() {
+                return Poll::Ready(Some(Ok(answer)));
+            }
+            this.take(cx);
+            for slot in &mut this.slots {
+                if let Slot::Working(work) = slot
+                    && let Poll::Ready(answer) = work.as_mut().poll(cx)
+                {
+                    *slot = Slot::Done(answer);
+                }
+            }
+            match this.slots.pop_front() {
+                Some(Slot::Done(Ok(answers))) => this.ready.extend(answers),
+                Some(Slot::Done(Err(status))) => {
+                    this.slots.clear();
+                    this.close(None);
+                    return Poll::Ready(Some(Err(status)));
+                }
+                Some(working @ Slot::Working(_)) => {
+                    this.slots.push_front(working);
+                    return Poll::Pending;
+                }
+                None if this.requests.is_none() => return Poll::Ready(this.end.take().map(Err)),
+                None => return Poll::Pending,
+            }
+        }
+    }
+}
+
+/// tonic calls a message above the limit OUT_OF_RANGE; everybody else says RESOURCE_EXHAUSTED.
+fn honest(status: Status) -> Status {
+    match status.code() {
+        Code::OutOfRange => Status::resource_exhausted(status.message()),
+        _ => status,
+    }
+}

@@ -1,0 +1,80 @@
+//! HTTP: which handler answers which route, and what every answer has in common.
+
+mod body;
+pub(super) mod health;
+mod infer;
+mod models;
+pub(super) mod reply;
+mod repository;
+pub(super) mod route;
+mod settings;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, header};
+use hyper::body::Incoming;
+
+use self::{
+    reply::{Failed, allows, json, not_allowed, not_found},
+    route::{Aspect, Route, parse},
+};
+use super::{
+    body::Body,
+    middleware::Echo,
+    policy::{Action, decide_data},
+    service::Shared,
+};
+use crate::protocol::json::views;
+pub(super) use reply::refusal;
+
+/// Answers a request that is not gRPC.
+pub(super) async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let mut echo = Echo::of(&parts.headers);
+    let is_head = parts.method == Method::HEAD;
+    let outcome = match parse(parts.uri.path()) {
+        None => Ok(not_found()),
+        Some(route) if !allows(route.methods(), &parts.method) => Ok(not_allowed(route.methods())),
+        // The hot path: not boxed.
+        Some(Route::Model(Aspect::Infer, target)) => infer::answer(shared, target, parts.headers, body).await,
+        Some(route) => Box::pin(other(shared, route, &parts.method, &parts.headers, body)).await,
+    };
+    let mut response = outcome.unwrap_or_else(|failed| failed.answer(&mut echo));
+    if is_head {
+        response = reply::without_body(response);
+    }
+    echo.write(response.headers_mut());
+    response
+}
+
+/// Everything but predictions.
+async fn other(
+    shared: &Shared,
+    route: Route<'_>,
+    method: &Method,
+    headers: &HeaderMap,
+    body: Incoming,
+) -> Result<Response<Body>, Failed> {
+    let gateway = &shared.gateway;
+    let (body, _share) = body::take(&shared.intake, headers, body).await?;
+    let answer: Bytes = match route {
+        Route::Live => return Ok(health::live(gateway)),
+        Route::Ready => return Ok(health::ready(gateway)),
+        Route::Model(aspect, target) => models::about(gateway, aspect, &target)?,
+        Route::Server => views::server_metadata(&gateway.server_metadata())?,
+        Route::Models => models::names(gateway)?,
+        Route::Statistics => models::statistics(gateway)?,
+        Route::Index => repository::index(gateway, &body)?,
+        Route::Load(name) => repository::load(gateway, &name, &body).await?,
+        Route::Unload(name) => repository::unload(gateway, &name, &body).await?,
+        Route::TraceSettings => settings::trace(method)?,
+        Route::LogSettings => settings::log(method, &shared.log_settings)?,
+        Route::SharedMemoryStatus | Route::SharedMemory => {
+            decide_data(Action::SharedMemory)?;
+            Bytes::new()
+        }
+    };
+    let mut coding = HeaderMap::new();
+    let mut response = json(body::compressed(headers.get(header::ACCEPT_ENCODING), answer, &mut coding));
+    response.headers_mut().extend(coding);
+    Ok(response)
+}

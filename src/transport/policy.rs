@@ -1,0 +1,201 @@
+//! Who may do what on which listener. Handlers parse a request into an [`Action`] first and ask here with that, never with a
+//! path or a method name, so that every spelling of a request meets the same rule. Pure.
+
+use std::net::SocketAddr;
+
+use crate::types::{Error, ErrorCode};
+
+/// What a request does, whatever it was called on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Health, for probes.
+    Probe,
+    /// `/metrics`.
+    Metrics,
+    /// Asks for something, predictions included.
+    Read,
+    /// Loads or unloads a model.
+    Control,
+    /// Changes trace or log settings.
+    WriteSettings,
+    /// Anything about shared memory.
+    SharedMemory,
+    /// Changes something on the ops listener.
+    Write,
+}
+
+/// The rule of the data listeners: they do not change state. Whether a model may be loaded is the registry's to say.
+///
+/// # Errors
+/// `Unavailable` for settings, `Unimplemented` for what this server does not have, `PermissionDenied` for the rest.
+pub(super) fn decide_data(action: Action) -> Result<(), Error> {
+    match action {
+        Action::Probe | Action::Read | Action::Control => Ok(()),
+        Action::WriteSettings => Err(Error::unavailable("settings: change it on the ops listener")),
+        Action::SharedMemory => Err(Error::new(ErrorCode::Unimplemented, "shared memory: not supported")),
+        Action::Metrics | Action::Write => Err(Error::new(ErrorCode::PermissionDenied, "use the ops listener")),
+    }
+}
+
+/// What the ops listener knows about a request when it decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Credentials {
+    /// The Host header names this server.
+    pub(super) known_host: bool,
+    /// The bearer token: right, wrong, or none given.
+    pub(super) token: Option<bool>,
+    /// The body says that it is JSON: a form in a browser cannot say that.
+    pub(super) json: bool,
+}
+
+/// How the ops listener is protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OpsRules {
+    /// A token is needed.
+    pub(super) token: bool,
+    /// Nothing but metrics and health.
+    pub(super) readonly: bool,
+}
+
+/// The rule of the ops listener.
+///
+/// # Errors
+/// `PermissionDenied` for an unknown Host or a read-only listener, `Unauthenticated` for a missing or wrong token,
+/// `InvalidArgument` for a write that is not JSON.
+pub(super) fn decide_ops(rules: OpsRules, action: Action, given: Credentials) -> Result<(), Error> {
+    if matches!(action, Action::Probe | Action::Metrics) {
+        return Ok(());
+    }
+    if rules.readonly {
+        return Err(Error::new(ErrorCode::PermissionDenied, "ops: this listener only shows metrics and health"));
+    }
+    if !given.known_host {
+        return Err(Error::new(ErrorCode::PermissionDenied, "host: not one of this listener's names"));
+    }
+    if rules.token && given.token != Some(true) {
+        let text = if given.token.is_some() { "token: not accepted" } else { "token: expected Authorization: Bearer" };
+        return Err(Error::new(ErrorCode::Unauthenticated, text));
+    }
+    if action != Action::Read && !given.json {
+        return Err(Error::invalid("content-type: expected application/json"));
+    }
+    Ok(())
+}
+
+/// What would be reachable from where.
+#[derive(Clone, Copy, Debug)]
+pub struct Exposure {
+    /// Where the data listeners bind.
+    pub data: SocketAddr,
+    /// Where the ops listener binds.
+    pub ops: SocketAddr,
+    /// `--model-control explicit`.
+    pub explicit_control: bool,
+    /// `--insecure-data-control`.
+    pub insecure_data_control: bool,
+    /// `--ops-token-file`.
+    pub ops_token: bool,
+    /// `--ops-readonly`.
+    pub ops_readonly: bool,
+    /// `--insecure-ops`.
+    pub insecure_ops: bool,
+}
+
+impl Exposure {
+    /// Refuses to start with state that strangers could change.
+    ///
+    /// # Errors
+    /// `InvalidArgument` naming the flags that would do.
+    pub fn check(&self) -> Result<(), Error> {
+        let protected = self.ops_token || self.ops_readonly || self.insecure_ops;
+        if !self.ops.ip().is_loopback() && !protected {
+            return Err(Error::invalid(format!(
+                "ops listener: {} is not loopback, which needs --ops-token-file, --ops-readonly or --insecure-ops",
+                self.ops
+            )));
+        }
+        if !self.data.ip().is_loopback() && self.explicit_control && !self.insecure_data_control {
+            return Err(Error::invalid(format!(
+                "data listener: {} is not loopback, which with --model-control explicit needs --insecure-data-control",
+                self.data
+            )));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Action; 7] = [
+        Action::Probe,
+        Action::Metrics,
+        Action::Read,
+        Action::Control,
+        Action::WriteSettings,
+        Action::SharedMemory,
+        Action::Write,
+    ];
+
+    #[test]
+    fn data_listeners_change_nothing() {
+        use ErrorCode::{PermissionDenied, Unavailable, Unimplemented};
+        let want =
+            [None, Some(PermissionDenied), None, None, Some(Unavailable), Some(Unimplemented), Some(PermissionDenied)];
+        assert_eq!(ALL.map(|action| decide_data(action).err().map(|error| error.code())), want);
+    }
+
+    #[test]
+    fn probes_and_metrics_need_nothing_and_the_rest_everything() {
+        let stranger = Credentials { known_host: false, token: None, json: false };
+        let operator = Credentials { known_host: true, token: Some(true), json: true };
+        for (token, readonly) in [(true, false), (false, true), (true, true)] {
+            let rules = OpsRules { token, readonly };
+            for action in ALL {
+                let open = matches!(action, Action::Probe | Action::Metrics);
+                assert_eq!(decide_ops(rules, action, stranger).is_ok(), open, "{action:?}");
+                assert_eq!(decide_ops(rules, action, operator).is_ok(), open || !readonly, "{action:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_credential_is_needed_by_itself() {
+        let rules = OpsRules { token: true, readonly: false };
+        let good = Credentials { known_host: true, token: Some(true), json: true };
+        let code = |action, given| decide_ops(rules, action, given).err().map(|error| error.code());
+        assert_eq!(code(Action::Write, good), None);
+        assert_eq!(code(Action::Read, Credentials { json: false, ..good }), None);
+        let elsewhere = Credentials { known_host: false, ..good };
+        assert_eq!(code(Action::Read, elsewhere), Some(ErrorCode::PermissionDenied));
+        for token in [None, Some(false)] {
+            assert_eq!(code(Action::Read, Credentials { token, ..good }), Some(ErrorCode::Unauthenticated));
+        }
+        assert_eq!(code(Action::Write, Credentials { json: false, ..good }), Some(ErrorCode::InvalidArgument));
+    }
+
+    #[test]
+    fn exposed_listeners_must_be_meant() {
+        let at = |address: &str| address.parse::<SocketAddr>().unwrap();
+        let local = Exposure {
+            data: at("127.0.0.1:8000"),
+            ops: at("[::1]:8002"),
+            explicit_control: true,
+            insecure_data_control: false,
+            ops_token: false,
+            ops_readonly: false,
+            insecure_ops: false,
+        };
+        assert_eq!(local.check(), Ok(()));
+        let ops = Exposure { ops: at("0.0.0.0:8002"), ..local };
+        assert!(ops.check().unwrap_err().text().contains("--ops-token-file"));
+        assert_eq!(Exposure { ops_token: true, ..ops }.check(), Ok(()));
+        assert_eq!(Exposure { ops_readonly: true, ..ops }.check(), Ok(()));
+        assert_eq!(Exposure { insecure_ops: true, ..ops }.check(), Ok(()));
+        let data = Exposure { data: at("[::]:8000"), ..local };
+        assert!(data.check().unwrap_err().text().contains("--insecure-data-control"));
+        assert_eq!(Exposure { insecure_data_control: true, ..data }.check(), Ok(()));
+        assert_eq!(Exposure { explicit_control: false, ..data }.check(), Ok(()));
+    }
+}

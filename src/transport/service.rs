@@ -1,0 +1,78 @@
+//! What the data listeners serve: one handler for both protocols on any port. It looks at the content type, hands the request
+//! to gRPC or HTTP, and stands between a panic and the connection.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use http::{HeaderMap, Request, Response, Version, header};
+use hyper::body::Incoming;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    body::Body,
+    connection::Handler,
+    grpc, http as rest,
+    intake::Intake,
+    middleware::{Echo, guarded},
+};
+use crate::{gateway::Gateway, protocol::settings::LogSettings, scheduler::Home, types::Error};
+
+/// Everything that handlers of the data listeners share.
+pub(super) struct Shared {
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) intake: Intake,
+    pub(super) log_settings: LogSettings,
+    pub(super) reflection: grpc::Reflection,
+    /// Ends streams that would otherwise go on.
+    pub(super) stopping: CancellationToken,
+}
+
+/// The handler of the data listeners.
+#[derive(Clone)]
+pub struct DataService(Arc<Shared>);
+
+impl DataService {
+    /// A handler that answers from `gateway`. Streams end when `stopping` is cancelled.
+    ///
+    /// # Errors
+    /// `Internal` when the descriptors for reflection do not fit together, which is a fault of the build.
+    pub fn new(
+        gateway: Arc<Gateway>,
+        intake: Intake,
+        log_settings: LogSettings,
+        stopping: CancellationToken,
+    ) -> Result<Self, Error> {
+        let reflection = grpc::Reflection::new()?;
+        Ok(Self(Arc::new(Shared { gateway, intake, log_settings, reflection, stopping })))
+    }
+}
+
+impl Handler for DataService {
+    fn enter(&self, tracker: &TaskTracker, stop: CancellationToken) {
+        Home::install(tracker, stop);
+    }
+
+    async fn call(&self, request: Request<Incoming>, _: SocketAddr) -> Response<Body> {
+        let is_grpc = request.version() == Version::HTTP_2 && is_grpc(request.headers());
+        let answer =
+            async { if is_grpc { grpc::answer(&self.0, request).await } else { rest::answer(&self.0, request).await } };
+        match guarded(answer).await {
+            Ok(answer) => answer,
+            Err(error) => panicked(is_grpc, error),
+        }
+    }
+}
+
+/// True for `application/grpc`, `application/grpc+proto` and parameters after them, not for gRPC-Web.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let Some(content_type) = headers.get(header::CONTENT_TYPE) else { return false };
+    match content_type.as_bytes().strip_prefix(b"application/grpc") {
+        Some(rest) => matches!(rest.first(), None | Some(b'+' | b';' | b' ')),
+        None => false,
+    }
+}
+
+#[cold]
+fn panicked(is_grpc: bool, error: Error) -> Response<Body> {
+    let echo = Echo::default();
+    if is_grpc { grpc::refusal(echo, &error) } else { rest::refusal(echo, error) }
+}

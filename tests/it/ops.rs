@@ -1,0 +1,86 @@
+//! The ops listener over real sockets: what it shows, to whom, and what it keeps answering when it is protected.
+
+use crate::{
+    site::{Plan, Site},
+    wire::{Reply, Wire},
+};
+
+async fn ask(site: &Site, method: &str, path: &str, headers: &str) -> Reply {
+    let mut wire = Wire::connect(site.ops).await;
+    wire.send(format!("{method} {path} HTTP/1.1\r\ncontent-length: 0\r\n{headers}\r\n")).await;
+    wire.reply(method == "HEAD").await
+}
+
+#[tokio::test]
+async fn metrics_and_health_need_nothing() {
+    for plan in [
+        Plan::default(),
+        Plan { token: Some("s3cret".to_owned()), ..Plan::default() },
+        Plan { readonly: true, ..Plan::default() },
+    ] {
+        let site = Site::open(plan);
+        for host in ["", "host: evil.example\r\n"] {
+            let metrics = ask(&site, "GET", "/metrics", host).await;
+            assert_eq!(metrics.status, 200);
+            assert_eq!(metrics.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+            assert!(metrics.text().contains("# TYPE weir_"), "{}", metrics.text());
+            assert_eq!(ask(&site, "GET", "/livez", host).await.text(), "{\"live\":true}");
+            assert_eq!(ask(&site, "HEAD", "/v2/health/ready", host).await.status, 503);
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_other_question_meets_the_same_rule() {
+    let site = Site::open(Plan { token: Some("s3cret".to_owned()), ..Plan::default() });
+    let questions = [
+        ("GET", "/ops/models"),
+        ("HEAD", "/ops/models"),
+        ("GET", "/ops/models/m"),
+        ("GET", "/ops/models/%6d"),
+        ("POST", "/ops/models/m/load"),
+        ("POST", "/ops/models/m/unload"),
+    ];
+    for (method, path) in questions {
+        for (headers, status) in [
+            ("host: localhost\r\n", 401),
+            ("host: localhost\r\nauthorization: Bearer guess\r\n", 401),
+            ("host: evil.example\r\nauthorization: Bearer s3cret\r\n", 403),
+            ("authorization: Bearer s3cret\r\n", 403),
+        ] {
+            let reply = ask(&site, method, path, headers).await;
+            assert_eq!(reply.status, status, "{method} {path} {headers}: {}", reply.text());
+            assert_eq!(reply.header("www-authenticate").is_some(), status == 401);
+            assert!(!reply.text().contains("s3cret"));
+        }
+    }
+    let good = "host: localhost\r\nauthorization: Bearer s3cret\r\n";
+    assert_eq!(ask(&site, "GET", "/ops/models", good).await.status, 200);
+    let form = format!("{good}content-type: application/x-www-form-urlencoded\r\n");
+    assert_eq!(ask(&site, "POST", "/ops/models/m/load", &form).await.status, 400);
+}
+
+#[tokio::test]
+async fn paths_and_methods_that_do_not_exist() {
+    let site = Site::open(Plan::default());
+    let host = "host: 127.0.0.1\r\n";
+    for path in ["/", "/v2", "/v2/models/m/infer", "/ops", "/ops/models/", "/ops/models/m/load/x", "/metrics/"] {
+        assert_eq!(ask(&site, "GET", path, host).await.status, 404, "{path}");
+    }
+    for (method, path, allow) in [
+        ("POST", "/metrics", "get, head"),
+        ("GET", "/ops/models/m/load", "post"),
+        ("DELETE", "/ops/models/m", "get, head"),
+    ] {
+        let reply = ask(&site, method, path, host).await;
+        assert_eq!((reply.status, reply.header("allow")), (405, Some(allow)), "{method} {path}");
+    }
+    assert_eq!(ask(&site, "GET", "/ops/models/nobody", host).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_readonly_listener_shows_nothing_else() {
+    let site = Site::open(Plan { readonly: true, ..Plan::default() });
+    let reply = ask(&site, "GET", "/ops/models", "host: localhost\r\n").await;
+    assert_eq!(reply.status, 403);
+}
