@@ -5,13 +5,16 @@
 //! |---|---|
 //! | [`serve`] | `weir serve` |
 //! | [`flags`], [`layers`], [`refusal`] | its options, where they come from, what it refuses |
-//! | [`exit`] | exit codes |
+//! | [`banner`] | what it prints at start-up |
+//! | [`table`], [`exit`] | tables and colours, exit codes |
 
+pub mod banner;
 pub mod exit;
 pub mod flags;
 pub mod layers;
 pub mod refusal;
 pub mod serve;
+pub mod table;
 
 use std::{ffi::OsString, io::Write as _, process::ExitCode};
 

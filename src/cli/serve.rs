@@ -7,6 +7,8 @@ use clap::Args;
 use super::{exit::Failure, flags::ServeFlags, layers, refusal};
 use crate::app::ServeOptions;
 
+pub use super::banner::{Addresses, Loaded, Started, banner};
+
 /// What `weir serve` takes.
 #[derive(Args, Clone, Debug)]
 pub struct ServeCommand {
