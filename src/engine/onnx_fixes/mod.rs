@@ -26,13 +26,26 @@ static ORIGINALS: LazyLock<OnnxOpRegister> = LazyLock::new(|| tract_onnx::onnx()
 pub(super) fn register(operators: &mut OnnxOpRegister) {
     operators.insert("DequantizeLinear", quantize::dequantize);
     operators.insert("QuantizeLinear", quantize::quantize);
+    operators.insert("RandomNormalLike", random_like);
+    operators.insert("RandomUniformLike", random_like);
     operators.insert("ReduceLogSumExp", log_sum_exp::reduce);
+}
+
+/// The library takes these for the operators without `Like`, unless the node's name ends in it.
+fn random_like(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    let mut named = node.clone();
+    named.name.push_str("Like");
+    built(context, &named)
+}
+
+fn built(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    let build = ORIGINALS.0.get(&node.op_type).with_context(|| format!("there is no operator {}", node.op_type))?;
+    build(context, node)
 }
 
 /// The library's own version of a node.
 fn original(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Box<dyn Expansion>> {
-    let build = ORIGINALS.0.get(&node.op_type).with_context(|| format!("there is no operator {}", node.op_type))?;
-    let (op, _) = build(context, node)?;
+    let (op, _) = built(context, node)?;
     let expansion = op.as_op().downcast_ref::<Box<dyn Expansion>>();
     expansion.cloned().with_context(|| format!("operator {} is not an expansion", node.op_type))
 }

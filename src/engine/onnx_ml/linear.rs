@@ -18,13 +18,10 @@ pub(super) fn classifier(_: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let intercepts: Vec<f32> = node.get_attr_opt_vec("intercepts")?.unwrap_or_default();
     // Without intercepts there is one product per class.
     let products = if intercepts.is_empty() { labels.len() } else { intercepts.len() };
-    ensure!(
-        products == 1 || products == labels.len(),
-        "attribute 'intercepts': expected 1 or {} values, got {products}",
-        labels.len()
-    );
+    let fits = products == labels.len() || (products == 1 && labels.len() == 2);
+    ensure!(fits, "attribute 'intercepts': expected {} values, got {products}", labels.len());
     let product = Product::new(node, products, intercepts)?;
-    let scores = LinearScores { labels, products, post: PostTransform::of(node)? };
+    let scores = LinearScores { labels, post: PostTransform::of(node)? };
     Ok((expand(Linear { product, after: Arc::new(scores) }), vec![]))
 }
 
@@ -137,28 +134,17 @@ impl Expansion for Linear {
     }
 }
 
-/// From products [rows, products] to labels and scores.
+/// From products [rows, classes], or one for two classes, to labels and scores.
 #[derive(Debug)]
 struct LinearScores {
     labels: Labels,
-    /// 1 for two classes, or as many as there are classes.
-    products: usize,
     post: PostTransform,
 }
 
 impl LinearScores {
-    fn columns(&self) -> usize {
-        if self.labels.len() == 2 { 2 } else { self.products }
-    }
-
     fn label(&self, scores: &[f32]) -> Label<'_> {
         if let [score] = scores {
-            let positive = *score > 0.0;
-            return match &self.labels {
-                labels if labels.len() == 2 => labels.pick(usize::from(positive)),
-                Labels::Ints(_) => Label::Int(i64::from(positive)),
-                Labels::Strings(_) => Label::String(if positive { "1" } else { "0" }),
-            };
+            return self.labels.pick(usize::from(*score > 0.0));
         }
         let mut best = 0;
         for (class, score) in scores.iter().enumerate() {
@@ -199,13 +185,13 @@ impl Kernel for LinearScores {
 
     fn facts(&self, _: DatumType, shape: &[TDim]) -> TractResult<Vec<Fact>> {
         let (rows, _) = rows_and_features(shape)?;
-        let scores = tvec![rows.clone(), self.columns().to_dim()];
+        let scores = tvec![rows.clone(), self.labels.len().to_dim()];
         Ok(vec![(self.labels.datum(), tvec![rows]), (DatumType::F32, scores)])
     }
 
     fn run(&self, input: &Tensor) -> TractResult<TVec<Tensor>> {
         let (rows, products) = table(input)?;
-        let columns = self.columns();
+        let columns = self.labels.len();
         let mut labels = Vec::with_capacity(rows);
         let mut out = vec![0_f32; rows * columns];
         let input = input.try_as_plain_ram()?;

@@ -41,6 +41,10 @@ fn check_inputs(graph: &GraphProto) -> Result<(), LoadError> {
             return Err(refuse(&format!("expected at most {MAX_INPUT_ELEMENTS} elements, got {count}")));
         }
     }
+    // The graph library would lose the input's type.
+    if let Some(output) = graph.output.iter().find(|output| graph.input.iter().any(|input| input.name == output.name)) {
+        return Err(LoadError::new(format!("output {}: is an input, which is not supported", quoted(&output.name))));
+    }
     if graph.output.is_empty() {
         return Err(LoadError::new("model: the graph has no outputs"));
     }

@@ -5,6 +5,9 @@ mod dtype;
 mod guard;
 mod model;
 mod plan;
+mod probing;
+mod session;
+mod sizes;
 mod typing;
 
 use std::sync::Arc;

@@ -3,8 +3,8 @@
 use std::{collections::HashMap, sync::Arc};
 
 use tract_onnx::{
-    pb::{GraphProto, ModelProto, ValueInfoProto, type_proto::Value},
-    prelude::{DatumType, OutletId, Symbol, TDim, TypedModel},
+    pb::{GraphProto, ModelProto, ValueInfoProto, tensor_proto::DataType, type_proto::Value},
+    prelude::{DatumType, OutletId, Symbol, TDim, TractResult, TypedModel},
     tract_hir::internal::{DimLike as _, ToDim as _},
 };
 
@@ -12,19 +12,28 @@ use super::{
     super::{Limits, LoadError, Model, Plan, precheck},
     dtype::{datum_of, dtype_of},
     guard::{error_text, on_big_stack},
-    plan::TractPlan,
-    typing::Typed,
+    plan::{ByShape, Code, Compiled, TractPlan},
+    probing::Probed,
+    typing::{Once, Typed},
 };
-use crate::types::{Batch, DType, Signature, TensorSpec};
+use crate::types::{Batch, DType, Shape, Signature, TensorSpec};
 
 /// A loaded graph.
 pub(super) struct TractModel {
     signature: Arc<Signature>,
-    graph: TypedModel,
-    rows: Option<Symbol>,
+    graph: Graph,
     order_dependent: Vec<String>,
     limits: Limits,
 }
+
+/// What plans are compiled from.
+enum Graph {
+    Once(Arc<TypedModel>, Option<Symbol>),
+    BySize(Arc<Probed>),
+}
+
+/// Type and sizes of an input or output.
+type Sized = (DatumType, Vec<Option<usize>>);
 
 impl TractModel {
     /// Derives the signature of a typed graph.
@@ -32,19 +41,69 @@ impl TractModel {
     /// # Errors
     /// When an input or output has a type or shape that cannot be served.
     pub(super) fn new(proto: &ModelProto, typed: Typed, limits: Limits) -> Result<Self, LoadError> {
-        let Typed { graph, rows } = typed;
         let declared = proto.graph.as_ref().ok_or_else(|| LoadError::new("model: has no graph"))?;
-        let inputs = specs("input", &input_names(declared), &graph, &graph.inputs)?;
+        let fail = |error| LoadError::new(format!("graph: {}", error_text(&error)));
+        let (inputs, outputs, graph) = match typed {
+            Typed::Once(Once { graph, rows }) => {
+                let rows = rows.filter(|rows| is_row_wise(&graph, rows));
+                let inputs = facts(&graph, &graph.inputs).map_err(fail)?;
+                let outputs = facts(&graph, &graph.outputs).map_err(fail)?;
+                (inputs, outputs, Graph::Once(Arc::new(graph), rows))
+            }
+            Typed::BySize(probed) => {
+                (probed.inputs().map_err(fail)?, probed.outputs.clone(), Graph::BySize(Arc::new(probed)))
+            }
+        };
         let names: Vec<_> = declared.output.iter().map(|output| output.name.as_str()).collect();
-        let mut outputs = specs("output", &names, &graph, &graph.outputs)?;
+        let inputs = specs("input", &input_names(declared), inputs)?;
+        let mut outputs = specs("output", &names, outputs)?;
         for (spec, declared) in outputs.iter_mut().zip(&declared.output) {
             spec.dtype = declared_dtype(spec, declared)?;
         }
-        let rows = rows.filter(|rows| is_row_wise(&graph, rows));
-        let batch = if rows.is_some() { Batch::Rows } else { Batch::None };
+        let batch = if graph.is_row_wise() { Batch::Rows } else { Batch::None };
         let signature = Arc::new(Signature { inputs, outputs, batch });
-        let order_dependent = precheck::order_dependent(declared);
-        Ok(Self { signature, graph, rows, order_dependent, limits })
+        Ok(Self { signature, graph, order_dependent: precheck::order_dependent(declared), limits })
+    }
+
+    /// The sizes that inputs have in a plan for so many rows.
+    fn shapes(&self, rows: Option<usize>) -> Vec<Vec<Option<usize>>> {
+        let mut shapes: Vec<_> = self.signature.inputs.iter().map(|spec| spec.shape.clone()).collect();
+        if rows.is_some() {
+            shapes.iter_mut().filter_map(|shape| shape.first_mut()).for_each(|first| *first = rows);
+        }
+        shapes
+    }
+
+    fn code(&self, rows: Option<usize>) -> TractResult<Code> {
+        let limits = self.limits;
+        match &self.graph {
+            Graph::Once(graph, symbol) => {
+                let rows = symbol.clone().zip(rows.map(|rows| rows.to_dim()));
+                let fixed: HashMap<_, _> = rows.into_iter().collect();
+                let error = match Compiled::new(graph, &fixed, limits) {
+                    Ok(compiled) => return Ok(Code::One(compiled)),
+                    Err(error) => error,
+                };
+                let others = graph.inputs.iter().map(|outlet| graph.outlet_fact(*outlet));
+                let others = others.collect::<TractResult<Vec<_>>>()?;
+                let mut symbols = others.iter().flat_map(|fact| fact.shape.iter()).flat_map(TDim::symbols);
+                if symbols.all(|symbol| fixed.contains_key(&symbol)) {
+                    return Err(error);
+                }
+                let graph = Arc::clone(graph);
+                Ok(by_shape(move |shapes| Compiled::new(&graph, &symbols_of(&graph, shapes)?, limits)))
+            }
+            Graph::BySize(probed) => {
+                let fixed: Option<Vec<Shape>> =
+                    self.shapes(rows).into_iter().map(|shape| shape.into_iter().collect()).collect();
+                let probed = Arc::clone(probed);
+                let compile = move |shapes: &[Shape]| Compiled::new(&probed.typed(shapes)?, &HashMap::new(), limits);
+                match fixed {
+                    Some(shapes) => compile(&shapes).map(Code::One),
+                    None => Ok(by_shape(compile)),
+                }
+            }
+        }
     }
 }
 
@@ -58,23 +117,47 @@ impl Model for TractModel {
     }
 
     fn plan(&self, rows: Option<usize>) -> Result<Arc<dyn Plan>, LoadError> {
-        let subject = match rows {
-            Some(rows) => format!("plan for {rows} rows"),
-            None => "plan".to_owned(),
-        };
-        let fixed = match (rows, &self.rows) {
+        let subject = match (rows, self.signature.batch) {
             (Some(0), _) => return Err(LoadError::new("plan: expected at least 1 row, got 0")),
-            (Some(rows), Some(symbol)) => HashMap::from([(symbol.clone(), rows.to_dim())]),
-            (None, None) => HashMap::new(),
-            (Some(_), None) => return Err(LoadError::new(format!("{subject}: the model has no batch dimension"))),
-            (None, Some(_)) => return Err(LoadError::new("plan: expected a number of rows, got none")),
+            (Some(rows), Batch::Rows) => format!("plan for {rows} rows"),
+            (None, Batch::None) => "plan".to_owned(),
+            (Some(_), Batch::None) => return Err(LoadError::new("plan: the model has no batch dimension")),
+            (None, Batch::Rows) => return Err(LoadError::new("plan: expected a number of rows, got none")),
         };
-        let plan = on_big_stack(&subject, || {
-            TractPlan::compile(&self.graph, &fixed, Arc::clone(&self.signature), self.limits)
-                .map_err(|error| LoadError::new(format!("{subject}: {}", error_text(&error))))
+        let code = on_big_stack(&subject, || {
+            self.code(rows).map_err(|error| LoadError::new(format!("{subject}: {}", error_text(&error))))
         })?;
-        Ok(Arc::new(plan))
+        Ok(Arc::new(TractPlan { code, signature: Arc::clone(&self.signature), limits: self.limits }))
     }
+}
+
+impl Graph {
+    fn is_row_wise(&self) -> bool {
+        match self {
+            Graph::Once(_, rows) => rows.is_some(),
+            Graph::BySize(probed) => probed.row_wise,
+        }
+    }
+}
+
+fn by_shape(compile: impl Fn(&[Shape]) -> TractResult<Compiled> + Send + Sync + 'static) -> Code {
+    let compile = move |shapes: &[Shape]| {
+        compile(shapes).map_err(|error| LoadError::new(format!("plan: {}", error_text(&error))))
+    };
+    Code::ByShape(Arc::new(ByShape::new(Box::new(compile))))
+}
+
+/// What the symbols of a graph's inputs are when the inputs have these shapes.
+fn symbols_of(graph: &TypedModel, shapes: &[Shape]) -> TractResult<HashMap<Symbol, TDim>> {
+    let mut symbols = HashMap::new();
+    for (outlet, shape) in graph.inputs.iter().zip(shapes) {
+        for (dim, size) in graph.outlet_fact(*outlet)?.shape.iter().zip(shape) {
+            if let TDim::Sym(symbol) = dim {
+                symbols.insert(symbol.clone(), size.to_dim());
+            }
+        }
+    }
+    Ok(symbols)
 }
 
 /// Names of the graph's inputs that callers give: those without an initial value.
@@ -83,20 +166,25 @@ fn input_names(graph: &GraphProto) -> Vec<&str> {
     graph.input.iter().map(|input| input.name.as_str()).filter(|name| !initial(name)).collect()
 }
 
-fn specs(kind: &str, names: &[&str], graph: &TypedModel, outlets: &[OutletId]) -> Result<Vec<TensorSpec>, LoadError> {
-    if names.len() != outlets.len() {
-        let text = format!("{kind}s: expected {}, got {} from the graph", names.len(), outlets.len());
-        return Err(LoadError::new(text));
-    }
-    names.iter().zip(outlets).map(|(name, outlet)| spec(kind, name, graph, *outlet)).collect()
+fn facts(graph: &TypedModel, outlets: &[OutletId]) -> TractResult<Vec<Sized>> {
+    let one = |outlet: &OutletId| {
+        let fact = graph.outlet_fact(*outlet)?;
+        Ok((fact.datum_type, fact.shape.iter().map(|dim| dim.to_usize().ok()).collect()))
+    };
+    outlets.iter().map(one).collect()
 }
 
-fn spec(kind: &str, name: &str, graph: &TypedModel, outlet: OutletId) -> Result<TensorSpec, LoadError> {
-    let fail = |text: String| LoadError::new(format!("{kind} '{name}': {text}"));
-    let fact = graph.outlet_fact(outlet).map_err(|error| fail(error_text(&error)))?;
-    let dtype = dtype_of(fact.datum_type).ok_or_else(|| fail(format!("has the type {:?}", fact.datum_type)))?;
-    let shape = fact.shape.iter().map(|dim| dim.to_usize().ok()).collect();
-    Ok(TensorSpec { name: name.into(), dtype, shape })
+fn specs(kind: &str, names: &[&str], facts: Vec<Sized>) -> Result<Vec<TensorSpec>, LoadError> {
+    if names.len() != facts.len() {
+        let text = format!("{kind}s: expected {}, got {} from the graph", names.len(), facts.len());
+        return Err(LoadError::new(text));
+    }
+    let spec = |(name, (datum, shape)): (&&str, Sized)| {
+        let dtype = dtype_of(datum);
+        let dtype = dtype.ok_or_else(|| LoadError::new(format!("{kind} '{name}': has the type {datum:?}")))?;
+        Ok(TensorSpec { name: (*name).into(), dtype, shape })
+    };
+    names.iter().zip(facts).map(spec).collect()
 }
 
 /// The type that an output is declared with; that of the graph where none is. They may differ, since the graph library
@@ -105,8 +193,7 @@ fn declared_dtype(spec: &TensorSpec, declared: &ValueInfoProto) -> Result<DType,
     let Some(Value::TensorType(tensor)) = declared.r#type.as_ref().and_then(|kind| kind.value.as_ref()) else {
         return Ok(spec.dtype);
     };
-    let elem = tract_onnx::pb::tensor_proto::DataType::try_from(tensor.elem_type).ok();
-    let datum = elem.and_then(|elem| DatumType::try_from(elem).ok());
+    let datum = DataType::try_from(tensor.elem_type).ok().and_then(|elem| DatumType::try_from(elem).ok());
     let Some(dtype) = datum.and_then(dtype_of) else { return Ok(spec.dtype) };
     let convertible = (dtype == DType::Bytes) == (spec.dtype == DType::Bytes) && datum_of(dtype).is_some();
     if convertible {
@@ -116,10 +203,10 @@ fn declared_dtype(spec: &TensorSpec, declared: &ValueInfoProto) -> Result<DType,
     }
 }
 
-/// True when `rows` is dimension 0 of every input and output, and no other dimension depends on it.
+/// True when `rows` is dimension 0 of every output, and no other dimension depends on it. Inputs were looked at before.
 fn is_row_wise(graph: &TypedModel, rows: &Symbol) -> bool {
     let first = TDim::Sym(rows.clone());
-    graph.inputs.iter().chain(&graph.outputs).all(|outlet| {
+    graph.outputs.iter().all(|outlet| {
         graph.outlet_fact(*outlet).is_ok_and(|fact| match fact.shape.dims() {
             [dim, rest @ ..] => *dim == first && rest.iter().all(|dim| !dim.symbols().contains(rows)),
             [] => false,

@@ -1,208 +1,122 @@
-//! A graph compiled for one batch size, and the buffers and state of one worker that runs it. Made by `TractModel::plan`,
-//! used by the scheduler through [`Plan`] and [`Session`].
+//! A graph compiled for one batch size. Where it could not be compiled without knowing all sizes, it is compiled again for
+//! the shapes that come. Made by `TractModel::plan`, used by the scheduler through [`Plan`].
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
+use parking_lot::Mutex;
 use tract_onnx::{
-    prelude::{
-        DatumType, Symbol, TDim, TValue, Tensor, TractResult, TypedModel, TypedSimplePlan, TypedSimpleState,
-        tract_ndarray::ArrayD,
-    },
-    tract_hir::internal::{DimLike as _, IntoRunnable as _, IntoTValue as _},
+    prelude::{Symbol, SymbolValues, TDim, TractResult, TypedModel, TypedSimplePlan},
+    tract_hir::internal::{DimLike as _, IntoRunnable as _, bail},
 };
 
 use super::{
-    super::{EngineError, InputBuffer, Limits, OutputData, OutputView, Plan, Session},
-    dtype::{datum_of, reported},
-    guard::{caught, error_text},
+    super::{EngineError, Limits, LoadError, Plan, Session},
+    guard::on_big_stack,
+    session::TractSession,
+    sizes,
 };
-use crate::types::{DType, Signature, element_count};
+use crate::types::{Shape, Signature};
+
+/// Shapes that a plan keeps compiled graphs for.
+const KEPT_SHAPES: usize = 8;
 
 /// A compiled graph.
-pub(super) struct TractPlan {
-    plan: Arc<TypedSimplePlan>,
-    shared: Arc<Shared>,
+#[derive(Clone)]
+pub(super) struct Compiled {
+    pub(super) plan: Arc<TypedSimplePlan>,
+    /// Sizes that it takes, by input; `None` = any.
+    pub(super) shapes: Arc<[Vec<Option<usize>>]>,
+    /// Some operators make as much as the values of a request say.
+    pub(super) by_value: bool,
 }
 
-/// What all sessions of a plan have in common.
-struct Shared {
-    signature: Arc<Signature>,
-    /// Sizes that the plan takes, by input; `None` = any.
-    shapes: Vec<Vec<Option<usize>>>,
-    limits: Limits,
-}
-
-impl TractPlan {
+impl Compiled {
     /// Replaces `fixed` symbols by their numbers and compiles.
-    pub(super) fn compile(
-        graph: &TypedModel,
-        fixed: &HashMap<Symbol, TDim>,
-        signature: Arc<Signature>,
-        limits: Limits,
-    ) -> TractResult<Self> {
+    ///
+    /// # Errors
+    /// When that does not work, or takes more memory than there may be.
+    pub(super) fn new(graph: &TypedModel, fixed: &HashMap<Symbol, TDim>, limits: Limits) -> TractResult<Self> {
         let graph = if fixed.is_empty() { graph.clone() } else { graph.set_symbols(fixed)? };
+        let none = SymbolValues::default();
+        sizes::check(&graph, &none)?;
+        check_outputs(&graph, limits)?;
         let plan = graph.into_optimized()?.into_runnable()?;
+        sizes::check(plan.model(), &none)?;
         let shape = |input| -> TractResult<Vec<_>> {
             let fact = plan.model().input_fact(input)?;
             Ok(fact.shape.iter().map(|dim| dim.to_usize().ok()).collect())
         };
-        let shapes = (0..signature.inputs.len()).map(shape).collect::<TractResult<_>>()?;
-        Ok(Self { plan, shared: Arc::new(Shared { signature, shapes, limits }) })
+        let shapes = (0..plan.model().inputs.len()).map(shape).collect::<TractResult<_>>()?;
+        let by_value = sizes::is_by_value(plan.model());
+        Ok(Self { plan, shapes, by_value })
     }
+
+    /// True when every size is known, so that nothing has to be checked when it runs.
+    pub(super) fn is_fixed(&self) -> bool {
+        self.shapes.iter().flatten().all(Option::is_some)
+    }
+}
+
+fn check_outputs(graph: &TypedModel, limits: Limits) -> TractResult<()> {
+    let none = SymbolValues::default();
+    let facts = graph.outputs.iter().map(|outlet| graph.outlet_fact(*outlet));
+    let bytes = facts.map(|fact| Ok(sizes::bytes(fact?, &none).unwrap_or(0))).sum::<TractResult<i64>>()?;
+    if usize::try_from(bytes).is_ok_and(|bytes| bytes > limits.max_output_bytes) {
+        bail!("outputs: expected at most {} bytes, got {bytes}", limits.max_output_bytes);
+    }
+    Ok(())
+}
+
+/// How a plan gets at compiled graphs.
+#[derive(Clone)]
+pub(super) enum Code {
+    /// One for all shapes.
+    One(Compiled),
+    /// One for each list of input shapes.
+    ByShape(Arc<ByShape>),
+}
+
+type Compile = dyn Fn(&[Shape]) -> Result<Compiled, LoadError> + Send + Sync;
+
+/// Graphs by input shapes, compiled when they are first asked for; the last few are kept.
+pub(super) struct ByShape {
+    compile: Box<Compile>,
+    kept: Mutex<VecDeque<(Vec<Shape>, Compiled)>>,
+}
+
+impl ByShape {
+    pub(super) fn new(compile: Box<Compile>) -> Self {
+        Self { compile, kept: Mutex::new(VecDeque::new()) }
+    }
+
+    /// The graph for inputs of these shapes. Others wait while one is compiled, so that none is compiled twice.
+    ///
+    /// # Errors
+    /// When the graph cannot take these shapes.
+    pub(super) fn get(&self, shapes: &[Shape]) -> Result<Compiled, EngineError> {
+        let mut kept = self.kept.lock();
+        if let Some((_, compiled)) = kept.iter().find(|(known, _)| known == shapes) {
+            return Ok(compiled.clone());
+        }
+        let compiled = on_big_stack("plan", || (self.compile)(shapes)).map_err(EngineError::new)?;
+        kept.truncate(KEPT_SHAPES - 1);
+        kept.push_front((shapes.to_vec(), compiled.clone()));
+        Ok(compiled)
+    }
+}
+
+/// The plan of one batch size.
+pub(super) struct TractPlan {
+    pub(super) code: Code,
+    pub(super) signature: Arc<Signature>,
+    pub(super) limits: Limits,
 }
 
 impl Plan for TractPlan {
     fn session(&self) -> Result<Box<dyn Session>, EngineError> {
-        Ok(Box::new(TractSession {
-            state: spawn(&self.plan)?,
-            plan: Arc::clone(&self.plan),
-            inputs: vec![None; self.shared.signature.inputs.len()],
-            outputs: Vec::with_capacity(self.shared.signature.outputs.len()),
-            shared: Arc::clone(&self.shared),
-            dead: false,
-        }))
-    }
-}
-
-fn spawn(plan: &Arc<TypedSimplePlan>) -> Result<TypedSimpleState, EngineError> {
-    caught(|| plan.spawn().map_err(|error| EngineError::new(error_text(&error))))
-}
-
-/// One worker's tensors and state.
-struct TractSession {
-    state: TypedSimpleState,
-    plan: Arc<TypedSimplePlan>,
-    /// Kept from run to run, so that their memory is used again once the graph has let go of it.
-    inputs: Vec<Option<Arc<Tensor>>>,
-    outputs: Vec<TValue>,
-    shared: Arc<Shared>,
-    /// Set by a panic, which may leave the state in pieces.
-    dead: bool,
-}
-
-impl Session for TractSession {
-    fn input(&mut self, index: usize, shape: &[usize]) -> Result<InputBuffer<'_>, EngineError> {
-        let Self { inputs, outputs, shared, .. } = self;
-        // An output may be an input's own tensor.
-        outputs.clear();
-        let (Some(slot), Some(spec)) = (inputs.get_mut(index), shared.signature.inputs.get(index)) else {
-            return Err(EngineError::new(format_args!("input {index}: there is none")));
-        };
-        let takes = &shared.shapes[index];
-        let fits = takes.len() == shape.len() && takes.iter().zip(shape).all(|(a, b)| a.is_none_or(|a| a == *b));
-        if !fits {
-            let text = format!("input '{}': shape: expected {takes:?}, got {shape:?}", spec.name);
-            return Err(EngineError::new(text));
-        }
-        let usable = slot.as_mut().is_some_and(|kept| kept.shape() == shape && Arc::get_mut(kept).is_some());
-        if !usable {
-            *slot = Some(Arc::new(blank(spec.dtype, shape)?));
-        }
-        match slot.as_mut().and_then(Arc::get_mut) {
-            Some(tensor) => buffer(tensor),
-            None => Err(EngineError::new(format_args!("input '{}': its buffer is in use", spec.name))),
-        }
-    }
-
-    fn run(&mut self) -> Result<(), EngineError> {
-        self.outputs.clear();
-        if self.dead {
-            return Err(EngineError::new("session: used after a panic"));
-        }
-        if self.state.op_states.iter().any(Option::is_some) {
-            // Recurrent operators carry their state on from run to run, as if all runs were one stream.
-            self.state = spawn(&self.plan)?;
-        }
-        let mut values = smallvec::SmallVec::with_capacity(self.inputs.len());
-        for (slot, spec) in self.inputs.iter_mut().zip(&self.shared.signature.inputs) {
-            let Some(tensor) = slot else {
-                return Err(EngineError::new(format_args!("input '{}': was not given", spec.name)));
-            };
-            if spec.dtype == DType::Bool {
-                make_booleans(tensor);
-            }
-            values.push(Arc::clone(tensor).into_tvalue());
-        }
-        self.dead = true;
-        let state = &mut self.state;
-        let outcome = caught(|| Ok(state.run(values)));
-        let outcome = outcome?;
-        self.dead = false;
-        match outcome {
-            Ok(outputs) => self.keep(outputs),
-            Err(error) => {
-                // A failed run leaves its values and symbols behind.
-                self.state = spawn(&self.plan)?;
-                Err(EngineError::new(error_text(&error)))
-            }
-        }
-    }
-
-    fn output(&self, index: usize) -> Result<OutputView<'_>, EngineError> {
-        let (Some(value), Some(spec)) = (self.outputs.get(index), self.shared.signature.outputs.get(index)) else {
-            return Err(EngineError::new(format_args!("output {index}: there is none")));
-        };
-        let fail = |error| EngineError::new(format_args!("output '{}': {}", spec.name, error_text(&error)));
-        let view = value.try_as_plain_ram().map_err(fail)?;
-        let data = if spec.dtype == DType::Bytes {
-            OutputData::Strings(view.as_slice::<String>().map_err(fail)?)
-        } else {
-            OutputData::Plain(view.as_bytes())
-        };
-        Ok(OutputView { dtype: spec.dtype, shape: value.shape(), data })
-    }
-}
-
-impl TractSession {
-    /// Checks the outputs of a run against the limit and converts them to the types that are reported.
-    fn keep(&mut self, values: impl IntoIterator<Item = TValue>) -> Result<(), EngineError> {
-        let mut bytes = 0_usize;
-        for (value, spec) in values.into_iter().zip(&self.shared.signature.outputs) {
-            bytes = bytes.saturating_add(byte_len(&value));
-            let limit = self.shared.limits.max_output_bytes;
-            if bytes > limit {
-                self.outputs.clear();
-                return Err(EngineError::new(format_args!("outputs: expected at most {limit} bytes, got {bytes}")));
-            }
-            let fail = |error| EngineError::new(format_args!("output '{}': {error}", spec.name));
-            let datum = datum_of(spec.dtype).ok_or_else(|| fail("has no datum type".to_owned()))?;
-            let value = caught(|| reported(value, datum).map_err(|error| fail(error_text(&error))))?;
-            self.outputs.push(value);
-        }
-        Ok(())
-    }
-}
-
-/// Bytes of a value's elements, with those of its texts.
-fn byte_len(value: &TValue) -> usize {
-    let texts = value.as_plain_ram().and_then(|view| view.as_slice::<String>().ok());
-    let text_bytes: usize = texts.map_or(0, |texts| texts.iter().map(String::len).sum());
-    value.len().saturating_mul(value.datum_type().size_of()).saturating_add(text_bytes)
-}
-
-/// A tensor to be overwritten.
-fn blank(dtype: DType, shape: &[usize]) -> Result<Tensor, EngineError> {
-    element_count(shape).map_err(EngineError::new)?;
-    match datum_of(dtype) {
-        Some(DatumType::String) => Ok(Tensor::from(ArrayD::<String>::default(shape))),
-        Some(datum) => Tensor::zero_dt(datum, shape).map_err(|error| EngineError::new(error_text(&error))),
-        None => Err(EngineError::new(format_args!("datatype {dtype}: has no tensors"))),
-    }
-}
-
-fn buffer(tensor: &mut Tensor) -> Result<InputBuffer<'_>, EngineError> {
-    if tensor.datum_type() != DatumType::String {
-        return Ok(InputBuffer::Plain(tensor.as_bytes_mut()));
-    }
-    let view = tensor.to_plain_array_view_mut::<String>().map_err(|error| EngineError::new(error_text(&error)))?;
-    view.into_slice().map(InputBuffer::Strings).ok_or_else(|| EngineError::new("input: is not contiguous"))
-}
-
-/// A boolean tensor must hold nothing but 0 and 1; callers may have written any byte.
-fn make_booleans(tensor: &mut Arc<Tensor>) {
-    if let Some(tensor) = Arc::get_mut(tensor) {
-        for byte in tensor.as_bytes_mut() {
-            *byte = u8::from(*byte != 0);
-        }
+        Ok(Box::new(TractSession::new(self.code.clone(), Arc::clone(&self.signature), self.limits)?))
     }
 }

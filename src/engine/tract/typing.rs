@@ -2,17 +2,31 @@
 //! differently per input, or leave stale shapes inside the graph; typing is tried from the least trusting reading on.
 //! Called by `load`.
 
+use std::collections::HashMap;
+
 use tract_onnx::{
     Onnx,
     pb::ModelProto,
-    prelude::{Framework as _, InferenceModelExt as _, Symbol, TractResult, TypedModel},
-    tract_hir::{infer::Factoid as _, infer::InferenceModel, internal::ToDim as _},
+    prelude::{Framework as _, InferenceModelExt as _, Symbol, SymbolValues, TDim, TractResult, TypedModel},
+    tract_hir::{
+        infer::Factoid as _,
+        infer::InferenceModel,
+        internal::{ToDim as _, ensure},
+    },
 };
 
-use super::{super::LoadError, guard::error_text};
+use super::{super::LoadError, guard::error_text, probing, probing::Probed, sizes};
+
+/// A graph that can be served.
+pub(super) enum Typed {
+    /// Typed once, with symbols for what is not fixed.
+    Once(Once),
+    /// Only typed when every size is a number.
+    BySize(Probed),
+}
 
 /// A typed, decluttered graph and the symbol that stands for its rows, if its inputs can have one.
-pub(super) struct Typed {
+pub(super) struct Once {
     /// The graph with symbolic dimensions.
     pub(super) graph: TypedModel,
     /// Dimension 0 of every input; `None` when some input has a fixed or no dimension 0, or they differ.
@@ -42,21 +56,58 @@ const READINGS: [Reading; 3] = [
 pub(super) fn typed(onnx: &Onnx, proto: &ModelProto) -> Result<Typed, LoadError> {
     let mut first = None;
     for reading in READINGS {
-        match attempt(onnx, proto, reading) {
-            Ok(typed) => return Ok(typed),
+        match once(onnx, proto, reading) {
+            Ok(once) => return Ok(Typed::Once(once)),
             Err(error) => first = first.or(Some(error)),
+        }
+    }
+    for reading in READINGS {
+        if let Ok((model, rows)) = parse(onnx, proto, reading)
+            && let Some(probed) = probing::probe(model, rows)
+        {
+            return Ok(Typed::BySize(probed));
         }
     }
     let text = first.map_or_else(String::new, |error| error_text(&error));
     Err(LoadError::new(format!("graph: {text}")))
 }
 
-fn attempt(onnx: &Onnx, proto: &ModelProto, reading: Reading) -> TractResult<Typed> {
+fn once(onnx: &Onnx, proto: &ModelProto, reading: Reading) -> TractResult<Once> {
+    let (model, rows) = parse(onnx, proto, reading)?;
+    let graph = declutter(model)?;
+    if let Some(rows) = &rows {
+        check_substitution(&graph, rows)?;
+    }
+    Ok(Once { graph, rows })
+}
+
+/// Some operators keep a symbol to themselves when it is replaced by a number; their graphs are typed by size.
+fn check_substitution(graph: &TypedModel, rows: &Symbol) -> TractResult<()> {
+    let fixed = graph.set_symbols(&HashMap::from([(rows.clone(), 2.to_dim())]))?;
+    for node in &fixed.nodes {
+        let mut dims = node.outputs.iter().flat_map(|output| output.fact.shape.iter());
+        ensure!(
+            !dims.any(|dim| dim.symbols().contains(rows)),
+            "node '{}' ({}): its rows stay {rows}",
+            node.name,
+            node.op.name()
+        );
+    }
+    Ok(())
+}
+
+fn parse(onnx: &Onnx, proto: &ModelProto, reading: Reading) -> TractResult<(InferenceModel, Option<Symbol>)> {
     let onnx = onnx.clone().with_ignore_value_info(reading.ignore_inner_shapes);
     let mut model = onnx.model_for_proto_model(proto)?;
     let rows = name_dimensions(&mut model, reading.one_batch)?;
-    let graph = model.into_typed()?.into_decluttered()?;
-    Ok(Typed { graph, rows })
+    Ok((model, rows))
+}
+
+/// Types and simplifies. Constants are only computed once it is known how large everything is.
+pub(super) fn declutter(model: InferenceModel) -> TractResult<TypedModel> {
+    let graph = model.into_typed()?;
+    sizes::check(&graph, &SymbolValues::default())?;
+    graph.into_decluttered()
 }
 
 /// Names every unknown input dimension: one symbol for all first ones, one of its own for each of the others. Returns the
@@ -81,8 +132,9 @@ fn name_dimensions(model: &mut InferenceModel, one_batch: bool) -> TractResult<O
                 fact.shape.set_dim(axis, symbol.to_dim());
             }
         }
-        let first = fact.shape.dim(0).and_then(|dim| dim.concretize());
-        same &= fact.shape.rank().concretize() != Some(0) && first == Some(shared.to_dim());
+        let mut dims = fact.shape.dims().map(|dim| dim.concretize());
+        same &= dims.next().flatten() == Some(shared.to_dim());
+        same &= dims.flatten().all(|dim| !dim.symbols().contains(&shared));
         model.set_input_fact(input, fact)?;
     }
     Ok(same.then_some(shared))
@@ -93,7 +145,7 @@ fn declared_rows(model: &InferenceModel) -> TractResult<Vec<Symbol>> {
     let mut symbols = Vec::new();
     for input in 0..model.inputs.len() {
         let first = model.input_fact(input)?.shape.dim(0).and_then(|dim| dim.concretize());
-        if let Some(tract_onnx::prelude::TDim::Sym(symbol)) = first
+        if let Some(TDim::Sym(symbol)) = first
             && !symbols.contains(&symbol)
         {
             symbols.push(symbol);

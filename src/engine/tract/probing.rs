@@ -1,0 +1,121 @@
+//! Graphs that cannot be typed with symbols: some shapes are only understood as numbers. Such a graph is typed for a few
+//! sizes to learn what its outputs look like, and again for every size that comes. Called by `typing` and `model`.
+
+use tract_onnx::{
+    prelude::{Symbol, SymbolValues, TDim, TractResult, TypedModel},
+    tract_hir::{
+        infer::{Factoid as _, InferenceModel},
+        internal::{DatumType, DimLike as _, ToDim as _, bail},
+    },
+};
+
+use super::typing::declutter;
+use crate::types::Shape;
+
+/// Rows that are tried.
+const ROWS: [i64; 2] = [2, 3];
+
+/// Sizes that are tried for all other dynamic dimensions: two and two, until a graph takes both.
+const OTHERS: [[i64; 2]; 3] = [[8, 16], [64, 96], [224, 256]];
+
+/// A graph to be typed by size.
+pub(super) struct Probed {
+    model: InferenceModel,
+    /// Datum types and shapes of the outputs; `None` where a size varies.
+    pub(super) outputs: Vec<(DatumType, Vec<Option<usize>>)>,
+    /// True when every output has as many rows as the inputs, and nothing else follows them.
+    pub(super) row_wise: bool,
+}
+
+type Outputs = Vec<(DatumType, Vec<Option<usize>>)>;
+
+/// Types a graph for several sizes; `None` when it takes none of them.
+pub(super) fn probe(model: InferenceModel, rows: Option<Symbol>) -> Option<Probed> {
+    OTHERS.iter().find_map(|others| probe_at(&model, rows.as_ref(), *others).ok()).map(|(outputs, row_wise)| Probed {
+        model,
+        outputs,
+        row_wise,
+    })
+}
+
+fn probe_at(model: &InferenceModel, rows: Option<&Symbol>, others: [i64; 2]) -> TractResult<(Outputs, bool)> {
+    let few = outputs(&at(model, rows, ROWS[0], others[0])?)?;
+    let more = outputs(&at(model, rows, ROWS[1], others[0])?)?;
+    let longer = outputs(&at(model, rows, ROWS[0], others[1])?)?;
+    let has_rows = |outputs: &Outputs, rows: i64| {
+        outputs.iter().all(|(_, shape)| matches!(shape[..], [Some(first), ..] if first as i64 == rows))
+    };
+    let same_rest = few.iter().zip(&more).all(|((_, few), (_, more))| few.get(1..) == more.get(1..));
+    let row_wise = rows.is_some()
+        && has_rows(&few, ROWS[0])
+        && has_rows(&more, ROWS[1])
+        && has_rows(&longer, ROWS[0])
+        && same_rest;
+    let merged = few.iter().zip(more.iter().zip(&longer)).map(|((datum, few), ((_, more), (_, longer)))| {
+        let fixed = |axis: usize, size: Option<usize>| {
+            size.filter(|_| more.get(axis) == Some(&size) && longer.get(axis) == Some(&size))
+        };
+        (*datum, few.iter().enumerate().map(|(axis, size)| fixed(axis, *size)).collect())
+    });
+    Ok((merged.collect(), row_wise))
+}
+
+fn outputs(graph: &TypedModel) -> TractResult<Outputs> {
+    let one = |outlet| {
+        let fact = graph.outlet_fact(outlet)?;
+        Ok((fact.datum_type, fact.shape.iter().map(|dim| dim.to_usize().ok()).collect()))
+    };
+    graph.outputs.iter().copied().map(one).collect()
+}
+
+/// The graph with `rows` rows and every other dynamic dimension of one size.
+fn at(model: &InferenceModel, rows: Option<&Symbol>, count: i64, other: i64) -> TractResult<TypedModel> {
+    let mut values = SymbolValues::default();
+    for input in 0..model.inputs.len() {
+        for dim in model.input_fact(input)?.shape.dims().filter_map(|dim| dim.concretize()) {
+            for symbol in dim.symbols() {
+                values.set(&symbol, if Some(&symbol) == rows { count } else { other });
+            }
+        }
+    }
+    sized(model, |_, dim| Ok(dim.eval(&values)))
+}
+
+/// The graph with input sizes as `size` gives them for an input's index and declared dimension.
+fn sized(model: &InferenceModel, size: impl Fn((usize, usize), &TDim) -> TractResult<TDim>) -> TractResult<TypedModel> {
+    let mut model = model.clone();
+    for input in 0..model.inputs.len() {
+        let mut fact = model.input_fact(input)?.clone();
+        let dims: Vec<_> = fact.shape.dims().map(|dim| dim.concretize()).collect();
+        for (axis, dim) in dims.into_iter().enumerate() {
+            let Some(dim) = dim else { bail!("input {input}: dimension {axis} is unknown") };
+            fact.shape.set_dim(axis, size((input, axis), &dim)?);
+        }
+        model.set_input_fact(input, fact)?;
+    }
+    declutter(model)
+}
+
+impl Probed {
+    /// The graph's inputs as declared.
+    pub(super) fn inputs(&self) -> TractResult<Outputs> {
+        let one = |input| {
+            let fact = self.model.input_fact(input)?;
+            let Some(datum) = fact.datum_type.concretize() else { bail!("input {input}: has no type") };
+            let sizes = fact.shape.dims().map(|dim| dim.concretize().and_then(|dim| dim.to_usize().ok()));
+            Ok((datum, sizes.collect()))
+        };
+        (0..self.model.inputs.len()).map(one).collect()
+    }
+
+    /// The graph typed for inputs of these shapes.
+    ///
+    /// # Errors
+    /// When it cannot take them.
+    pub(super) fn typed(&self, shapes: &[Shape]) -> TractResult<TypedModel> {
+        sized(&self.model, |(input, axis), _| match shapes.get(input).and_then(|shape| shape.get(axis)) {
+            Some(size) => Ok(size.to_dim()),
+            None => bail!("input {input}: expected a size for dimension {axis}, got none"),
+        })
+    }
+}

@@ -1,0 +1,282 @@
+#!/usr/bin/env python3
+"""Writes one tiny model per spelling of the operators that the engine implements or repairs itself, with ONNX Runtime's
+answers beside it.
+
+Why: the standard leaves much of `ai.onnx.ml` open, so ONNX Runtime's answers are the measure. The models that a gateway
+serves are in ../fixtures; these are only for the engine. Who calls it: a person who adds an operator; the tests use the
+committed files only.
+
+Usage: python tests/operators/make_operators.py   (packages: ../fixtures/requirements.txt)
+"""
+
+import json
+import random
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from onnx import TensorProto, helper
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "fixtures"))
+
+from make_fixtures import model, save, tensor_json  # noqa: E402
+
+NUMPY = {"FP32": np.float32, "FP64": np.float64, "INT64": np.int64, "INT32": np.int32}
+
+
+def f32(rng, *shape):
+    return rng.uniform(-1, 1, shape).astype(np.float32)
+
+
+def ml(name, inputs, outputs, op, attributes, feeds):
+    """One ai.onnx.ml node over all inputs."""
+    made = model(name, inputs, outputs, [(op, list(inputs), list(outputs), {**attributes, "domain": "ai.onnx.ml"})])
+    made.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    save(HERE, name, made, feeds)
+
+
+def rows(rng, kind, *shape):
+    """Rows with many values that meet thresholds exactly."""
+    values = rng.uniform(-2, 2, shape)
+    values = np.where(rng.random(shape) < 0.4, np.round(values * 2) / 2, values)
+    return values.astype(NUMPY[kind])
+
+
+# ---- trees -------------------------------------------------------------------------------------------------------
+
+MODES = ["BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ"]
+
+
+def grow(rnd, depth, features, modes, missing):
+    nodes = []
+
+    def build(left):
+        at = len(nodes)
+        nodes.append(None)
+        if left == 0 or rnd.random() < 0.15:
+            nodes[at] = ("LEAF", 0, 0.0, 0, 0, 0)
+        else:
+            yes, no = build(left - 1), build(left - 1)
+            value = rnd.choice([-1, -0.5, 0, 0.5, 1]) if rnd.random() < 0.6 else rnd.uniform(-2, 2)
+            nodes[at] = (rnd.choice(modes), rnd.randrange(features), value, yes, no, rnd.choice(missing))
+        return at
+
+    build(depth)
+    return nodes
+
+
+def ensemble(rnd, features):
+    """The attributes nodes_…, and the (tree, node) ids of the leaves."""
+    modes = rnd.choice([["BRANCH_LEQ"], MODES, [rnd.choice(MODES)]])
+    missing = rnd.choice([[0], [0, 1], [1]])
+    depth = rnd.choice([0, 1, 2, 3])
+    trees = [grow(rnd, depth, features, modes, missing) for _ in range(rnd.choice([1, 2, 5]))]
+    flat = [(t, n, *node) for t, tree in enumerate(trees) for n, node in enumerate(tree)]
+    names = ["treeids", "nodeids", "modes", "featureids", "values", "truenodeids", "falsenodeids"]
+    attributes = {f"nodes_{name}": [row[i] for row in flat] for i, name in enumerate(names)}
+    if missing != [0]:
+        attributes["nodes_missing_value_tracks_true"] = [row[7] for row in flat]
+    return attributes, [(row[0], row[1]) for row in flat if row[2] == "LEAF"]
+
+
+def weights(rnd, leaves, count, prefix):
+    """Weights for `count` classes or targets; returns whether all go to one of them, and the attributes."""
+    positive, sided, side = rnd.random() < 0.5, rnd.random() < 0.4, rnd.randrange(count)
+    given = []
+    for tree, node in leaves:
+        for target in [side] if sided else rnd.sample(range(count), rnd.choice([count, rnd.randint(1, count)])):
+            value = rnd.uniform(0, 0.3) if positive else rnd.uniform(-1, 1)
+            given.append((tree, node, target, value))
+    names = ["treeids", "nodeids", "ids", "weights"]
+    return {f"{prefix}_{name}": [row[i] for row in given] for i, name in enumerate(names)}
+
+
+def trees():
+    made = 0
+    seed = 0
+    while made < 48:
+        seed += 1
+        rnd, rng = random.Random(seed), np.random.default_rng(seed)
+        classify = made % 3 != 2
+        post = ["NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT"][made % 5]
+        features = rnd.choice([1, 3])
+        attributes, leaves = ensemble(rnd, features)
+        attributes["post_transform"] = post
+        count = rnd.choice([1, 2, 2, 2, 3] if classify else [1, 2, 3])
+        if classify and count == 2 and post == "PROBIT":
+            continue  # ONNX Runtime leaves the second score as it finds it
+        attributes |= weights(rnd, leaves, count, "class" if classify else "target")
+        bases = rnd.choice([0, count, 1 if count == 2 and classify else 0])
+        if bases:
+            attributes["base_values"] = [rnd.uniform(-1, 1) for _ in range(bases)]
+        kind = rnd.choice(["FP32", "FP32", "FP64", "INT64", "INT32"] if classify else ["FP32", "FP32", "FP64"])
+        if classify:
+            strings = count > 1 and rnd.random() < 0.3
+            labels = {"classlabels_strings": [f"class {k}" for k in range(count)]}
+            attributes |= labels if strings else {"classlabels_int64s": [k * 3 + 5 for k in range(count)]}
+            outputs = {"label": ("BYTES" if strings else "INT64", ["N"]), "scores": ("FP32", ["N", count])}
+            op = "TreeEnsembleClassifier"
+        else:
+            attributes["n_targets"] = count
+            attributes["aggregate_function"] = ["SUM", "AVERAGE", "MIN", "MAX"][made // 3 % 4]
+            outputs, op = {"y": ("FP32", ["N", count])}, "TreeEnsembleRegressor"
+        many = rows(rng, kind, 9, features)
+        if kind.startswith("FP"):
+            many[rng.random(many.shape) < 0.2] = np.nan
+        feeds = [{"x": rows(rng, kind, 1, features)}, {"x": many}]
+        ml(f"tree-{made:02}", {"x": (kind, ["N", features])}, outputs, op, attributes, feeds)
+        made += 1
+
+
+# ---- linear models and what surrounds them -----------------------------------------------------------------------
+
+
+def linear(rng):
+    for number, (kind, labels, products, post) in enumerate(
+        [
+            ("FP32", {"classlabels_ints": [3, 8]}, 1, "NONE"),
+            ("FP32", {"classlabels_ints": [3, 8]}, 1, "LOGISTIC"),
+            ("FP32", {"classlabels_strings": ["no", "yes"]}, 1, "SOFTMAX"),
+            ("FP64", {"classlabels_ints": [3, 8]}, 2, "LOGISTIC"),
+            ("INT64", {"classlabels_ints": [0, 1, 2]}, 3, "SOFTMAX"),
+            ("INT32", {"classlabels_strings": ["a", "b", "c"]}, 3, "NONE"),
+            ("FP32", {"classlabels_ints": [0, 1, 2]}, 3, "SOFTMAX_ZERO"),
+        ]
+    ):
+        (texts, names) = next(iter(labels.items()))
+        columns = 2 if len(names) == 2 else products
+        kinds = "BYTES" if texts.endswith("strings") else "INT64"
+        attributes = {**labels, "coefficients": f32(rng, products * 4).tolist(), "post_transform": post}
+        attributes["intercepts"] = f32(rng, products).tolist()
+        outputs = {"label": (kinds, ["N"]), "scores": ("FP32", ["N", columns])}
+        feeds = [{"x": rows(rng, kind, n, 4)} for n in (1, 9)]
+        ml(f"linear-classifier-{number}", {"x": (kind, ["N", 4])}, outputs, "LinearClassifier", attributes, feeds)
+
+    for number, (targets, post, intercepts) in enumerate([(1, "NONE", 1), (1, "NONE", 0), (3, "NONE", 3), (3, "SOFTMAX", 3)]):
+        attributes = {"coefficients": f32(rng, targets * 4).tolist(), "targets": targets, "post_transform": post}
+        if intercepts:
+            attributes["intercepts"] = f32(rng, intercepts).tolist()
+        feeds = [{"x": rows(rng, "FP32", n, 4)} for n in (1, 9)]
+        ml(f"linear-regressor-{number}", {"x": ("FP32", ["N", 4])}, {"y": ("FP32", ["N", targets])},
+           "LinearRegressor", attributes, feeds)  # fmt: skip
+
+
+def around(rng):
+    for number, (kind, count) in enumerate([("FP32", 3), ("FP32", 1), ("FP64", 3), ("INT64", 3), ("INT32", 1)]):
+        attributes = {"offset": f32(rng, count).tolist(), "scale": (f32(rng, count) * 3).tolist()}
+        feeds = [{"x": rows(rng, kind, n, 3)} for n in (1, 5)]
+        ml(f"scaler-{number}", {"x": (kind, ["N", 3])}, {"y": ("FP32", ["N", 3])}, "Scaler", attributes, feeds)
+    for norm in ("MAX", "L1", "L2"):
+        for kind in ("FP32", "INT64"):
+            some = rows(rng, kind, 6, 3)
+            some[1], some[2] = 0, -np.abs(some[2])
+            name = f"normalizer-{norm.lower()}-{kind.lower()}"
+            ml(name, {"x": (kind, ["N", 3])}, {"y": ("FP32", ["N", 3])}, "Normalizer", {"norm": norm},
+               [{"x": some[:1]}, {"x": some}])  # fmt: skip
+
+
+def zip_map(rng):
+    """ONNX Runtime answers a list of maps; here the probabilities come as the tensor they were."""
+    made = model("zip-map", {"x": ("FP32", ["N", 2])}, {"y": ("FP32", ["N", 2])}, [
+        ("Softmax", ["x"], ["p"], {"axis": 1}),
+        ("ZipMap", ["p"], ["y"], {"classlabels_int64s": [3, 8], "domain": "ai.onnx.ml"}),
+    ])  # fmt: skip
+    made.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    maps = helper.make_map_type_proto(TensorProto.INT64, helper.make_tensor_type_proto(TensorProto.FLOAT, None))
+    made.graph.output[0].type.CopyFrom(helper.make_sequence_type_proto(maps))
+    save(HERE, "zip-map", made)
+    x = f32(rng, 3, 2)
+    session = ort.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
+    answer = np.float32([[row[3], row[8]] for row in session.run(["y"], {"x": x})[0]])
+    case = {"inputs": [tensor_json("x", x)], "outputs": [tensor_json("y", answer)]}
+    (HERE / "zip-map" / "1" / "expected.json").write_text(json.dumps({"cases": [case]}) + "\n")
+
+
+# ---- standard operators ------------------------------------------------------------------------------------------
+
+
+def plain(name, inputs, outputs, nodes, consts, feeds):
+    save(HERE, name, model(name, inputs, outputs, nodes, consts), feeds)
+
+
+def repaired(rng):
+    """What the graph library overflows on, or wants constants for."""
+    for keep in (0, 1):
+        some = np.concatenate([f32(rng, 2, 3) * 2000, np.float32([[-5000, -5000, -5000], [5000, 4000, 0]])])
+        plain(f"log-sum-exp-{keep}", {"x": ("FP32", ["N", 3])}, {"y": ("FP32", ["N", 1] if keep else ["N"])},
+              [("ReduceLogSumExp", ["x"], ["y"], {"axes": [-1], "keepdims": keep})], {},
+              [{"x": some[:1]}, {"x": some}])  # fmt: skip
+    for zero in ("INT8", "UINT8"):
+        plain(f"quantize-by-input-{zero.lower()}",
+              {"x": ("FP32", ["N", 3]), "scale": ("FP32", ["N"])}, {"y": ("FP32", ["N", 3])},
+              [("Cast", ["by"], ["zero"], {"to": TensorProto.INT8 if zero == "INT8" else TensorProto.UINT8}),
+               ("ReduceMax", ["scale"], ["most"], {"keepdims": 0}),
+               ("QuantizeLinear", ["x", "most", "zero"], ["q"], {}),
+               ("DequantizeLinear", ["q", "most", "zero"], ["y"], {})], {"by": np.float32(3)},
+              [{"x": f32(rng, n, 3) * 9, "scale": np.abs(f32(rng, n)) + np.float32(0.02)} for n in (1, 4)])  # fmt: skip
+
+
+def recurrent(rng):
+    """Sessions must not carry state from one run to the next."""
+    for op, gates in (("LSTM", 4), ("GRU", 3), ("RNN", 1)):
+        weight, again = f32(rng, 1, gates * 2, 3), f32(rng, 1, gates * 2, 2)
+        plain(op.lower(), {"x": ("FP32", [4, 2, 3])}, {"y": ("FP32", [1, 2, 2])},
+              [(op, ["x", "w", "r"], ["", "y"], {"hidden_size": 2})], {"w": weight, "r": again},
+              [{"x": f32(rng, 4, 2, 3)} for _ in range(2)])  # fmt: skip
+    body = helper.make_graph(
+        [helper.make_node("Add", ["sum", "row"], ["next"]), helper.make_node("Identity", ["next"], ["out"])],
+        "body",
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, [2]) for n in ("sum", "row")],
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, [2]) for n in ("next", "out")],
+    )
+    plain("scan", {"x": ("FP32", [3, 2])}, {"last": ("FP32", [2]), "all": ("FP32", [3, 2])},
+          [("Scan", ["zero", "x"], ["last", "all"], {"body": body, "num_scan_inputs": 1})],
+          {"zero": np.zeros(2, np.float32)}, [{"x": f32(rng, 3, 2)} for _ in range(2)])  # fmt: skip
+
+
+def dynamic(rng):
+    """Dimensions other than the batch that are only known when a request comes."""
+    sizes = [(1, 4), (3, 4), (3, 7), (1, 4)]
+    feeds = [{"x": f32(rng, n, s, 3)} for n, s in sizes]
+    x = {"x": ("FP32", ["N", "S", 3])}
+    plain("attention", x, {"y": ("FP32", ["N", "S", "S"])},
+          [("Transpose", ["x"], ["t"], {"perm": [0, 2, 1]}), ("MatMul", ["x", "t"], ["a"], {}),
+           ("Softmax", ["a"], ["y"], {"axis": -1})], {}, feeds)  # fmt: skip
+    plain("flatten", x, {"y": ("FP32", ["N", "S", 2])},
+          [("Flatten", ["x"], ["flat"], {"axis": 2}), ("MatMul", ["flat", "w"], ["p"], {}),
+           ("Shape", ["x"], ["shape"], {}), ("Gather", ["shape", "first"], ["kept"], {"axis": 0}),
+           ("Concat", ["kept", "two"], ["to"], {"axis": 0}), ("Reshape", ["p", "to"], ["y"], {})],
+          {"w": f32(rng, 3, 2), "first": np.array([0, 1]), "two": np.array([2])}, feeds)  # fmt: skip
+    plain("range", {"n": ("INT64", [])}, {"y": ("INT64", ["L"])}, [("Range", ["zero", "n", "one"], ["y"], {})],
+          {"zero": np.array(0), "one": np.array(1)}, [{"n": np.array(n)} for n in (4, 9)])  # fmt: skip
+    plain("gather", {"i": ("INT64", ["N"])}, {"y": ("FP32", ["N"])}, [("Gather", ["t", "i"], ["y"], {"axis": 0})],
+          {"t": f32(rng, 4)}, [{"i": np.array([0, 3])}])  # fmt: skip
+    plain("two-names", {"a": ("FP32", ["A", 4]), "b": ("FP32", ["B", 4])}, {"y": ("FP32", ["A", "B"])},
+          [("Transpose", ["b"], ["t"], {"perm": [1, 0]}), ("MatMul", ["a", "t"], ["y"], {})], {},
+          [{"a": f32(rng, 2, 4), "b": f32(rng, 3, 4)}])  # fmt: skip
+    plain("square", {"x": ("FP32", ["N", "N"])}, {"y": ("FP32", ["N", "N"])}, [("Relu", ["x"], ["y"], {})], {},
+          [{"x": f32(rng, n, n)} for n in (2, 3)])  # fmt: skip
+    plain("not", {"x": ("BOOL", ["N", 2])}, {"y": ("BOOL", ["N", 2])}, [("Not", ["x"], ["y"], {})], {},
+          [{"x": np.array([[True, False]])}])  # fmt: skip
+
+
+def main():
+    for folder in HERE.glob("*/1"):
+        shutil.rmtree(folder.parent)
+    ort.set_default_logger_severity(3)
+    rng = np.random.default_rng(17)
+    trees()
+    linear(rng)
+    around(rng)
+    zip_map(rng)
+    repaired(rng)
+    recurrent(rng)
+    dynamic(rng)
+    print(len(list(HERE.glob("*/1/model.onnx"))), "models")
+
+
+if __name__ == "__main__":
+    main()
