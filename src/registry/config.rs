@@ -28,6 +28,8 @@ pub struct ModelConfig {
     pub spec: Arc<ModelSpec>,
     /// Inputs and outputs that every version must have.
     pub declared: Declared,
+    /// The files with class names, in the model's folder.
+    pub label_files: Vec<Box<str>>,
     /// What has no effect, and why; for `weir check`.
     pub notes: Vec<String>,
 }
@@ -74,7 +76,8 @@ pub fn read_config(model: &ModelName, folder: &Path) -> Result<ModelConfig, Vec<
     let hidden = read.hidden.iter().map(ToString::to_string);
     let notes = read.notes.iter().map(ToString::to_string).chain(hidden);
     let notes = notes.map(|note| format!("{CONFIG_PBTXT}: {note}")).collect();
-    Ok(ModelConfig { spec: Arc::new(spec), declared: read.declared, notes })
+    let label_files = read.label_files.into_iter().map(|label_file| label_file.file).collect();
+    Ok(ModelConfig { spec: Arc::new(spec), declared: read.declared, label_files, notes })
 }
 
 fn text(folder: &Folder, name: &str) -> Result<Option<String>, LoadError> {

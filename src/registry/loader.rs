@@ -48,7 +48,9 @@ impl Engines {
         match choice {
             EngineChoice::Auto | EngineChoice::Tract => Ok(&self.embedded),
             EngineChoice::OnnxRuntime => self.onnxruntime.as_ref().ok_or_else(|| {
-                LoadError::new("engine: expected \"auto\" or \"tract\", got \"onnxruntime\", which is not built in")
+                LoadError::new(
+                    "model.toml: engine: expected \"auto\" or \"tract\", got \"onnxruntime\", which is not built in",
+                )
             }),
         }
     }
@@ -122,22 +124,25 @@ impl Loader {
             return Ok(Loaded::Same);
         }
         let limits = Limits { max_output_bytes: spec.resources.max_output_bytes };
-        let model = Remembering::new(engine.load(&artifact, &limits)?);
+        let in_file = |error: LoadError| in_file(&spec.model_filename, &error);
+        let model = Remembering::new(engine.load(&artifact, &limits).map_err(in_file)?);
         drop(artifact);
         let signature = model.signature().clone();
         if let Some(problem) = order.config.declared.check(&signature).first() {
             return Err(LoadError::new(format!("config.pbtxt: {problem}")));
         }
-        model.plan((signature.batch == Batch::Rows).then_some(1))?;
+        model.plan((signature.batch == Batch::Rows).then_some(1)).map_err(in_file)?;
         let golden = golden.map(|text| Golden::read(&text, &signature)).transpose()?;
         let sample = match &golden {
             Some(golden) => golden.check(&model)?,
             None => sample(&model),
         };
         let inputs = golden.as_ref().map(Golden::inputs).unwrap_or_default();
-        let merging = merging(&model, spec.batching.max_batch_size, &inputs)?;
+        let merging = merging(&model, spec.batching.max_batch_size, &inputs).map_err(in_file)?;
         let score = ResolvedScore::resolve(&signature, spec.score.as_ref(), &sample);
-        let score = score.map_err(|error| LoadError::new(error.text()))?.map(|score| self.named(score, order));
+        let score = score
+            .map_err(|error| LoadError::new(format!("model.toml: [score]: {}", error.text())))?
+            .map(|score| with_class_names(score, order));
         let series = self.metrics.servable(&order.id, engine.name(), &digest, score);
         let model = Arc::new(model);
         let lane = self.scheduler.lane(LaneParts {
@@ -147,7 +152,8 @@ impl Loader {
             batching: spec.batching.clone(),
             resources: spec.resources.clone(),
             series: Arc::clone(&series),
-        })?;
+        });
+        let lane = lane.map_err(in_file)?;
         model.forget();
         let servable = Servable {
             id: order.id.clone(),
@@ -163,12 +169,18 @@ impl Loader {
         };
         Ok(Loaded::New(Box::new(servable), fingerprint))
     }
+}
 
-    fn named(&self, score: ResolvedScore, order: &Order) -> ResolvedScore {
-        match order.config.spec.class_names.get(&*score.name) {
-            Some(names) => score.with_class_names(names),
-            None => score,
-        }
+/// Every reason begins with the file that it is about.
+fn in_file(name: &str, error: &LoadError) -> LoadError {
+    let text = error.to_string();
+    LoadError::new(format!("{name}: {}", text.strip_prefix("model: ").unwrap_or(&text)))
+}
+
+fn with_class_names(score: ResolvedScore, order: &Order) -> ResolvedScore {
+    match order.config.spec.class_names.get(&*score.name) {
+        Some(names) => score.with_class_names(names),
+        None => score,
     }
 }
 

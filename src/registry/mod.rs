@@ -3,22 +3,38 @@
 //! reconcile loop brings the two together and publishes an immutable snapshot that requests read without a lock.
 
 pub mod bundle;
+pub mod check;
 pub mod config;
+mod entry;
 pub mod external;
 pub mod files;
 pub mod golden;
+mod graveyard;
+mod handle;
+mod hub;
+mod inbox;
 pub mod loader;
+mod manager;
 pub mod manifest;
 pub mod policy;
+mod pool;
 pub mod publish;
+mod reconcile;
+mod record;
 mod remember;
 pub mod servable;
 pub mod settle;
 pub mod snapshot;
 pub mod source;
+mod version;
+mod watch;
 
-mod seam;
-
-pub use seam::Registry;
+pub use check::{Checked, Report, Row, check};
+pub use handle::{Registry, RegistryConfig, StartError};
+pub use inbox::Pins;
+pub use loader::Engines;
+pub use manager::Control;
+pub use publish::{Publication, PublishError, Published, PublishedFile, publish};
 pub use servable::{ModelEntry, Servable, VersionEntry};
 pub use snapshot::{Problem, Snapshot};
+pub use watch::WatchMode;

@@ -124,7 +124,7 @@ fn look_at_folder(entry: &DirEntry, name: &str, scan: &mut Scan) {
     };
     match look_inside(&path, name) {
         Err(error) => {
-            let text = format!("{name}: cannot be read: {}", error.kind());
+            let text = format!("the folder cannot be read: {}", error.kind());
             scan.models.insert(model, Err(text));
         }
         Ok(Inside { model: None, route: false, .. }) => {
@@ -132,8 +132,8 @@ fn look_at_folder(entry: &DirEntry, name: &str, scan: &mut Scan) {
         }
         Ok(Inside { model: None, route: true, .. }) => scan.routes.push((model, path)),
         Ok(Inside { model: Some(_), route: true, .. }) => {
-            let text = format!("{name}: is a model and a route: remove route.toml or the model's files");
-            scan.models.insert(model, Err(text));
+            let text = "is a model and a route: remove route.toml or the model's files";
+            scan.models.insert(model, Err(text.to_owned()));
         }
         Ok(Inside { model: Some(found), route: false, ignored }) => {
             scan.ignored.extend(ignored);
@@ -330,7 +330,7 @@ mod tests {
         let scan = scan(root.path()).unwrap();
         assert!(scan.routes.is_empty());
         let error = scan.models[&name("both")].as_ref().unwrap_err();
-        assert_eq!(error, "both: is a model and a route: remove route.toml or the model's files");
+        assert_eq!(error, "is a model and a route: remove route.toml or the model's files");
     }
 
     #[test]

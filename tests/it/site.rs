@@ -5,14 +5,25 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use weir::{
+    engine::fake::{FakeEngine, Script},
     gateway::{Gateway, GatewayOptions},
     observe::Metrics,
     protocol::settings::LogSettings,
-    registry::Registry,
+    registry::{Engines, Registry, RegistryConfig, WatchMode},
+    scheduler::{Scheduler, SchedulerOptions},
     transport::{Budget, DataService, Endpoint, Intake, Limits, OpsOptions, OpsService, Server},
 };
 
 use crate::wire::Wire;
+
+/// A registry of an empty directory that is never looked at again.
+fn empty_registry(metrics: &Arc<Metrics>) -> Arc<Registry> {
+    let folder = tempfile::tempdir().unwrap();
+    let config = RegistryConfig { watch: WatchMode::Off, ..RegistryConfig::new(folder.path()) };
+    let engines = Engines::new(Arc::new(FakeEngine::new(Script::default(), 1)));
+    let scheduler = Scheduler::start(SchedulerOptions { workers: 1, ..SchedulerOptions::default() }).unwrap();
+    Registry::start(config, engines, scheduler, Arc::clone(metrics)).unwrap()
+}
 
 /// What the server is told.
 pub(crate) struct Plan {
@@ -45,7 +56,8 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) fn open(plan: Plan) -> Self {
-        let gateway = Gateway::new(Arc::new(Registry), Metrics::new(), GatewayOptions::default());
+        let metrics = Metrics::new();
+        let gateway = Gateway::new(empty_registry(&metrics), metrics, GatewayOptions::default());
         Self::over(gateway, plan)
     }
 
