@@ -16,10 +16,13 @@ use weir::{
 
 use crate::wire::Wire;
 
-/// A registry of an empty directory that is never looked at again.
-fn empty_registry(metrics: &Arc<Metrics>) -> Arc<Registry> {
+/// A registry whose start-up never ends: its only model is waited for, because its file has only just been written.
+fn starting_registry(metrics: &Arc<Metrics>) -> Arc<Registry> {
     let folder = tempfile::tempdir().unwrap();
-    let config = RegistryConfig { watch: WatchMode::Off, ..RegistryConfig::new(folder.path()) };
+    std::fs::create_dir_all(folder.path().join("unsettled/1")).unwrap();
+    std::fs::write(folder.path().join("unsettled/1/model.onnx"), "").unwrap();
+    let settle = Duration::from_secs(86_400);
+    let config = RegistryConfig { watch: WatchMode::Off, settle, ..RegistryConfig::new(folder.path()) };
     let engines = Engines::new(Arc::new(FakeEngine::new(Script::default(), 1)));
     let scheduler = Scheduler::start(SchedulerOptions { workers: 1, ..SchedulerOptions::default() }).unwrap();
     Registry::start(config, engines, scheduler, Arc::clone(metrics)).unwrap()
@@ -57,7 +60,7 @@ pub(crate) struct Site {
 impl Site {
     pub(crate) fn open(plan: Plan) -> Self {
         let metrics = Metrics::new();
-        let gateway = Gateway::new(empty_registry(&metrics), metrics, GatewayOptions::default());
+        let gateway = Gateway::new(starting_registry(&metrics), metrics, GatewayOptions::default());
         Self::over(gateway, plan)
     }
 

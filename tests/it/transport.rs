@@ -113,7 +113,7 @@ async fn settings_are_shown_and_changed_elsewhere() {
     ] {
         assert_eq!(wire.call(method, path, "", b"").await.status, 501, "{path}");
     }
-    let reply = wire.call("POST", "/v2/repository/index", "", b"").await;
+    let reply = wire.call("POST", "/v2/repository/index", "", br#"{"ready":true}"#).await;
     assert_eq!((reply.status, &*reply.text()), (200, "[]"));
     let files = br#"{"parameters":{"file:1/model.onnx":"AAAA"}}"#;
     assert_eq!(wire.call("POST", "/v2/repository/models/m/load", "", files).await.status, 501);
