@@ -63,6 +63,17 @@ pub fn resolve(
     }
 }
 
+/// The registry directory of a command that serves nothing: the one given, else the one that `weir serve` would take here.
+///
+/// # Errors
+/// As [`resolve`], when none is given.
+pub fn registry(given: Option<PathBuf>, around: &impl Surroundings) -> Result<PathBuf, Failure> {
+    match given {
+        Some(path) => Ok(path),
+        None => resolve(ServeFlags::default(), None, around).map(|options| options.registry),
+    }
+}
+
 /// A variable that is set to something: compose files turn an absent value into an empty one.
 fn set(around: &impl Surroundings, name: &str) -> Option<OsString> {
     around.variable(name).filter(|value| !value.is_empty())

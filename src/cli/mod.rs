@@ -6,19 +6,25 @@
 //! | [`serve`] | `weir serve` |
 //! | [`flags`], [`layers`], [`refusal`] | its options, where they come from, what it refuses |
 //! | [`banner`] | what it prints at start-up |
-//! | [`table`], [`exit`] | tables and colours, exit codes |
+//! | [`push`] | `weir push` |
+//! | [`table`], [`output`], [`exit`] | tables and colours, table or JSON, exit codes |
 
 pub mod banner;
 pub mod exit;
 pub mod flags;
 pub mod layers;
+pub mod output;
+pub mod push;
 pub mod refusal;
 pub mod serve;
 pub mod table;
 
 use std::{ffi::OsString, io::Write as _, process::ExitCode};
 
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{
+    CommandFactory as _, FromArgMatches as _, Parser, Subcommand,
+    error::{ContextKind, ContextValue},
+};
 
 use exit::{Exit, Failure, Report};
 
@@ -37,6 +43,11 @@ enum Command {
     /// Every option is also an environment variable and a key of weir.toml: --http-port is WEIR_HTTP_PORT and http_port. A
     /// flag wins over the environment, the environment over the file, the file over the default.
     Serve(Box<serve::ServeCommand>),
+    /// Publish a version of a model into a registry directory
+    ///
+    /// The version appears whole or not at all: its files are copied into a hidden folder, digests are added, and one rename
+    /// makes it visible. A gateway that watches the directory then loads it.
+    Push(push::PushCommand),
     /// Print a completion script for a shell
     Completions {
         /// Which shell
@@ -51,10 +62,12 @@ pub fn command() -> clap::Command {
 
 /// Parses the arguments, runs the command, and prints what it says.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let parsed = command().try_get_matches_from(arguments).and_then(|matches| Cli::from_arg_matches(&matches));
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let parsed = command().try_get_matches_from(&arguments).and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
+            let error = name_the_variable(error, &arguments);
             // Help and version are no errors, and go to standard output. Nobody is left to tell when printing fails.
             let _ = error.print();
             return u8::try_from(error.exit_code()).unwrap_or(Exit::Usage as u8).into();
@@ -65,9 +78,23 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             Ok(code) => return code,
             Err(failure) => Err(failure),
         },
+        Command::Push(command) => push::run(command),
         Command::Completions { shell } => Ok(completions(shell)),
     };
     finish(outcome)
+}
+
+/// Says where a wrong value comes from when it is not on the command line.
+fn name_the_variable(mut error: clap::Error, arguments: &[OsString]) -> clap::Error {
+    let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg) else { return error };
+    let Some(flag) = option.split([' ', '=', '[']).next().filter(|flag| flag.starts_with("--")) else { return error };
+    let variable = flags::variable(&flag[2..].replace('-', "_"));
+    let given = arguments.iter().any(|argument| argument.to_string_lossy().starts_with(flag));
+    if !given && std::env::var_os(&variable).is_some() {
+        let source = ContextValue::String(format!("the environment variable {variable}"));
+        error.insert(ContextKind::InvalidArg, source);
+    }
+    error
 }
 
 fn completions(shell: clap_complete::Shell) -> Report {

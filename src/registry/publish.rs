@@ -15,6 +15,7 @@ use rustix::{
 use sha2::{Digest, Sha256};
 
 use super::{
+    bundle::GOLDEN_JSON,
     manifest::MANIFEST_JSON,
     source::{MODEL_ONNX, ROUTE_TOML},
 };
@@ -34,6 +35,8 @@ pub struct Publication<'a> {
     pub model_filename: &'a str,
     /// The version; `None` = the next free number.
     pub version: Option<Version>,
+    /// A file of golden answers that becomes the version's, in place of one in the folder.
+    pub golden: Option<&'a Path>,
 }
 
 /// A version that has been published.
@@ -82,7 +85,12 @@ pub enum PublishError {
 /// # Errors
 /// When the version exists, the files do not make one, or the file system refuses; nothing is left behind then.
 pub fn publish(root: &Path, publication: Publication<'_>) -> Result<Published, PublishError> {
-    let sources = sources(publication)?;
+    let mut sources = sources(publication)?;
+    if let Some(golden) = publication.golden {
+        sources.retain(|(name, _)| name != GOLDEN_JSON);
+        sources.push((GOLDEN_JSON.to_owned(), golden.to_owned()));
+        sources.sort();
+    }
     let folder = root.join(publication.model.as_str());
     let new_model = !folder.exists();
     fs::create_dir_all(&folder).map_err(failed("creating", &folder))?;
@@ -278,7 +286,7 @@ mod tests {
 
     fn push(root: &Path, from: &Path, version: Option<u64>) -> Result<Published, PublishError> {
         let version = version.map(|number| Version::new(number).unwrap());
-        publish(root, Publication { model: &model(), from, model_filename: MODEL_ONNX, version })
+        publish(root, Publication { model: &model(), from, model_filename: MODEL_ONNX, version, golden: None })
     }
 
     #[test]
@@ -327,6 +335,16 @@ mod tests {
         let published = push(root.path(), &export, None).unwrap();
         let names: Vec<_> = published.files.iter().map(|file| file.name.as_str()).collect();
         assert_eq!(names, ["golden.json", "model.onnx", "w.bin"]);
+        let golden = file(root.path(), "answers.json", b"{}");
+        let other = Publication {
+            model: &model(),
+            from: &export,
+            model_filename: MODEL_ONNX,
+            version: None,
+            golden: Some(&golden),
+        };
+        let folder = publish(root.path(), other).unwrap().folder;
+        assert_eq!(fs::read(folder.join(GOLDEN_JSON)).unwrap(), b"{}");
         fs::create_dir(export.join("sub")).unwrap();
         assert!(matches!(push(root.path(), &export, None), Err(PublishError::Refused(_))));
     }

@@ -85,3 +85,65 @@ fn completions_know_the_flags() {
         assert!(out.contains("strict-readiness"), "{shell}");
     }
 }
+
+/// The demo registry's model that is pushed around.
+fn digits(file: &str) -> String {
+    format!("{}/models/digits-linear/1/{file}", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn push_publishes_whole_versions() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, golden) = (digits("model.onnx"), digits("golden.json"));
+    let (code, out, err) = run(folder.path(), &["push", "digits", &model, "--registry", "r", "--golden", &golden]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.starts_with("published digits version 1: r/digits/1\n\nFILE         BYTES"), "{out}");
+    assert!(folder.path().join("r/digits/1/manifest.json").is_file());
+    assert_eq!(std::fs::read(folder.path().join("r/digits/1/golden.json")).unwrap(), std::fs::read(&golden).unwrap());
+
+    // The registry that serve would take here, from the file, then from the environment; the next number; JSON.
+    std::fs::write(folder.path().join("weir.toml"), "registry = 'r'").unwrap();
+    let (code, out, _) = run(folder.path(), &["push", "digits", &model, "--output=json"]);
+    assert_eq!(code, 0);
+    let out: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((out["version"].as_u64(), out["folder"].as_str()), (Some(2), Some("r/digits/2")));
+    assert_eq!(out["files"][0]["name"], "model.onnx");
+    let output = weir(folder.path(), &["push", "digits", &model], &[("WEIR_REGISTRY", "s")]);
+    assert_eq!(texts(&output).0, 0);
+    assert!(folder.path().join("s/digits/1/model.onnx").is_file());
+
+    let (code, _, err) = run(folder.path(), &["push", "digits", &model, "--version", "2"]);
+    assert_eq!((code, err.as_str()), (1, "error: model 'digits' version 2: exists already\n"));
+}
+
+#[test]
+fn push_refuses_what_could_not_be_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write("golden.json", "{\"cases\": 3}");
+    write("models/broken/model.toml", "verions = 'all'");
+    write("models/triton/config.pbtxt", "platform: \"onnxruntime_onnx\"\ndefault_model_filename: \"net.onnx\"\n");
+    let model = digits("model.onnx");
+    for (arguments, code, part) in [
+        (&["push", "digits", &model, "--golden", "golden.json"] as &[&str], 1, "golden.json: line 1, column 11: "),
+        (&["push", "broken", &model], 1, "model 'broken': model.toml: line 1, column 1: verions: unknown key"),
+        (&["push", "digits", "absent.onnx"], 1, "absent.onnx"),
+        (&["push", "a/b", &model], 2, "invalid value 'a/b' for '<MODEL>'"),
+        (&["push", "digits", &model, "--version", "01"], 2, "expected a positive integer"),
+        (&["push", "digits", &model, "--output", "yaml"], 2, "for '--output <FORMAT>'"),
+    ] {
+        let (got, out, err) = run(folder.path(), arguments);
+        assert_eq!((got, out.as_str()), (code, ""), "{arguments:?}: {err}");
+        assert!(err.contains(part), "{arguments:?}: {err}");
+    }
+    assert!(!folder.path().join("models/digits").exists(), "nothing was left behind");
+    let output = weir(folder.path(), &["push", "digits", &model], &[("WEIR_OUTPUT", "yaml")]);
+    assert!(texts(&output).2.contains("for 'the environment variable WEIR_OUTPUT'"), "{}", texts(&output).2);
+    let (code, _, err) = run(folder.path(), &["push", "triton", &model]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(folder.path().join("models/triton/1/net.onnx").is_file(), "the name that the configuration gives");
+}

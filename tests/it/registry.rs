@@ -152,7 +152,8 @@ impl Dir {
         let file = self.path(&format!(".{model}-{version}"));
         fs::write(&file, content).unwrap();
         let (model, version) = (name(model), Version::new(version));
-        let publication = Publication { model: &model, from: &file, model_filename: "model.onnx", version };
+        let publication =
+            Publication { model: &model, from: &file, model_filename: "model.onnx", version, golden: None };
         publish(self.root(), publication).unwrap();
         fs::remove_file(file).unwrap();
     }
