@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "fixtures"))
@@ -31,10 +31,10 @@ def f32(rng, *shape):
     return rng.uniform(-1, 1, shape).astype(np.float32)
 
 
-def ml(name, inputs, outputs, op, attributes, feeds):
+def ml(name, inputs, outputs, op, attributes, feeds, version=3):
     """One ai.onnx.ml node over all inputs."""
     made = model(name, inputs, outputs, [(op, list(inputs), list(outputs), {**attributes, "domain": "ai.onnx.ml"})])
-    made.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    made.opset_import.append(helper.make_opsetid("ai.onnx.ml", version))
     save(HERE, name, made, feeds)
 
 
@@ -178,6 +178,57 @@ def around(rng):
                [{"x": some[:1]}, {"x": some}])  # fmt: skip
 
 
+def look_ups(rng):
+    """LabelEncoder in every pair of types, OneHotEncoder and what fills gaps."""
+    keys = {"int64s": [7, -1, 0], "floats": [0.5, float("nan"), -0.0], "strings": ["a", "", "żółw"]}
+    values = {"int64s": [10, 20, 30], "floats": [1.5, -2.5, 0.25], "strings": ["x", "y", "z"]}
+    asked = {
+        "int64s": ("INT64", np.array([[7, 0, 5], [-1, -1, 2]])),
+        "floats": ("FP32", np.float32([[0.5, 0.0, 5], [np.nan, -0.0, 2]])),
+        "strings": ("BYTES", np.array([["a", "b", ""], ["żółw", "a", "A"]], object)),
+    }
+    kinds = {"int64s": "INT64", "floats": "FP32", "strings": "BYTES"}
+    for old in keys:
+        for new in values:
+            if old == new == "floats" or old == new == "int64s":
+                continue  # not implemented by ONNX Runtime
+            kind, x = asked[old]
+            attributes = {f"keys_{old}": keys[old], f"values_{new}": values[new]}
+            if old == "int64s":
+                attributes |= {"default_string": "none", "default_float": 9.5, "default_int64": 99}
+            ml(f"label-encoder-{old}-{new}", {"x": (kind, ["N", 3])}, {"y": (kinds[new], ["N", 3])}, "LabelEncoder",
+               attributes, [{"x": x[:1]}, {"x": x}])  # fmt: skip
+    # Since version 4 keys and values are tensors, and NaN is a key like any other.
+    tensors = {
+        "keys_tensor": numpy_helper.from_array(np.float32([0.5, np.nan])),
+        "values_tensor": numpy_helper.from_array(np.array([10, 20])),
+        "default_tensor": numpy_helper.from_array(np.array([-7])),
+    }
+    kind, x = asked["floats"]
+    ml("label-encoder-tensors", {"x": (kind, ["N", 3])}, {"y": ("INT64", ["N", 3])}, "LabelEncoder", tensors,
+       [{"x": x[:1]}, {"x": x}], version=4)  # fmt: skip
+    for name, categories, (kind, x) in (
+        ("ints", {"cats_int64s": [7, 0, -1]}, asked["int64s"]),
+        ("strings", {"cats_strings": ["a", "", "b"]}, asked["strings"]),
+    ):
+        ml(f"one-hot-{name}", {"x": (kind, ["N", 3])}, {"y": ("FP32", ["N", 3, 3])}, "OneHotEncoder",
+           {**categories, "zeros": 1}, [{"x": x[:1]}, {"x": x}])  # fmt: skip
+    holes = f32(rng, 4, 3)
+    holes[0, 1] = holes[2, 2] = holes[3, 1] = np.nan
+    holes[1, 1] = 5
+    x = {"x": ("FP32", ["N", 3])}
+    y = {"y": ("FP32", ["N", 3])}
+    for number, (by, replaced) in enumerate([([1.0, 2.0, 3.0], float("nan")), ([9.0], float("nan")), ([1.0, 2.0, 3.0], 5.0)]):
+        attributes = {"imputed_value_floats": by, "replaced_value_float": replaced}
+        ml(f"imputer-{number}", x, y, "Imputer", attributes, [{"x": holes[:1]}, {"x": holes}])
+    ml("imputer-ints", {"x": ("INT64", ["N", 3])}, {"y": ("INT64", ["N", 3])}, "Imputer",
+       {"imputed_value_int64s": [1, 2, 3], "replaced_value_int64": -1}, [{"x": np.array([[-1, 0, -1], [5, -1, 6]])}])  # fmt: skip
+    ml("binarizer", x, y, "Binarizer", {"threshold": 0.25}, [{"x": np.float32([[0.25, 0.3, -1]])}, {"x": f32(rng, 4, 3)}])
+    ml("feature-vectorizer", {"a": ("FP32", ["N", 2]), "b": ("FP32", ["N", 2])}, {"y": ("FP32", ["N", 3])},
+       "FeatureVectorizer", {"inputdimensions": [2, 1]},
+       [{"a": f32(rng, n, 2), "b": f32(rng, n, 2)} for n in (1, 3)])  # fmt: skip
+
+
 def zip_map(rng):
     """ONNX Runtime answers a list of maps; here the probabilities come as the tensor they were."""
     made = model("zip-map", {"x": ("FP32", ["N", 2])}, {"y": ("FP32", ["N", 2])}, [
@@ -271,6 +322,7 @@ def main():
     trees()
     linear(rng)
     around(rng)
+    look_ups(rng)
     zip_map(rng)
     repaired(rng)
     recurrent(rng)

@@ -4,7 +4,10 @@
 
 use tract_onnx::{model::OnnxOpRegister, prelude::TractResult, tract_hir::infer::InferenceOp};
 
+mod features;
 mod kernel;
+mod keys;
+mod label_encoder;
 mod linear;
 mod normalizer;
 mod post;
@@ -16,9 +19,14 @@ type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 
 /// Adds our operators, in place of the graph library's own where it has them.
 pub(super) fn register(operators: &mut OnnxOpRegister) {
+    operators.insert("Binarizer", features::binarizer);
+    operators.insert("FeatureVectorizer", features::feature_vectorizer);
+    operators.insert("Imputer", features::imputer);
+    operators.insert("LabelEncoder", label_encoder::label_encoder);
     operators.insert("LinearClassifier", linear::classifier);
     operators.insert("LinearRegressor", linear::regressor);
     operators.insert("Normalizer", normalizer::normalizer);
+    operators.insert("OneHotEncoder", features::one_hot);
     operators.insert("Scaler", scaler::scaler);
     operators.insert("TreeEnsembleClassifier", trees::classifier);
     operators.insert("TreeEnsembleRegressor", trees::regressor);

@@ -1,0 +1,91 @@
+//! Values that are looked up: which of a list of integers, floats or texts each element of a tensor is. Shared by
+//! LabelEncoder and OneHotEncoder.
+
+use std::{collections::HashMap, hash::Hash};
+
+use tract_onnx::prelude::{DatumType, Tensor, TractResult};
+use tract_onnx::tract_hir::internal::{bail, ensure};
+
+/// A list of distinct values and where each is in it.
+#[derive(Clone, Debug)]
+pub(super) enum Keys {
+    Ints(HashMap<i64, usize>),
+    /// By bits, with one zero and one NaN.
+    Floats(HashMap<u64, usize>),
+    Strings(HashMap<String, usize>),
+}
+
+/// Where the first of each value is.
+fn places<T: Hash + Eq>(values: impl IntoIterator<Item = T>) -> HashMap<T, usize> {
+    let mut places = HashMap::new();
+    for (at, value) in values.into_iter().enumerate() {
+        places.entry(value).or_insert(at);
+    }
+    places
+}
+
+fn bits(value: f64) -> u64 {
+    match value {
+        value if value.is_nan() => f64::NAN.to_bits(),
+        0.0 => 0,
+        value => value.to_bits(),
+    }
+}
+
+impl Keys {
+    pub(super) fn ints(values: impl IntoIterator<Item = i64>) -> Self {
+        Self::Ints(places(values))
+    }
+
+    /// `nan` = a NaN among them is found; else it is like no other, as usual.
+    pub(super) fn floats(values: impl IntoIterator<Item = f64>, nan: bool) -> Self {
+        let mut places = places(values.into_iter().map(bits));
+        if !nan {
+            places.remove(&f64::NAN.to_bits());
+        }
+        Self::Floats(places)
+    }
+
+    pub(super) fn strings(values: impl IntoIterator<Item = String>) -> Self {
+        Self::Strings(places(values))
+    }
+
+    /// Refuses inputs of a type that the values are not of.
+    ///
+    /// # Errors
+    /// When an element could never be found.
+    pub(super) fn check(&self, datum: DatumType) -> TractResult<()> {
+        let fits = match self {
+            Self::Strings(_) => datum == DatumType::String,
+            Self::Ints(_) | Self::Floats(_) => datum.is_number() || datum == DatumType::TDim,
+        };
+        ensure!(fits, "there are no values of type {datum:?} to find");
+        Ok(())
+    }
+
+    /// For every element the place of its value; `None` when it is not in the list.
+    ///
+    /// # Errors
+    /// When the tensor is of another type.
+    pub(super) fn find(&self, input: &Tensor) -> TractResult<Vec<Option<usize>>> {
+        match self {
+            Self::Ints(places) => {
+                let input = input.cast_to::<i64>()?;
+                let input = input.try_as_plain_ram()?;
+                Ok(input.as_slice::<i64>()?.iter().map(|value| places.get(value).copied()).collect())
+            }
+            Self::Floats(places) => {
+                let input = input.cast_to::<f64>()?;
+                let input = input.try_as_plain_ram()?;
+                Ok(input.as_slice::<f64>()?.iter().map(|value| places.get(&bits(*value)).copied()).collect())
+            }
+            Self::Strings(places) => {
+                if input.datum_type() != DatumType::String {
+                    bail!("expected texts, got {:?}", input.datum_type());
+                }
+                let input = input.try_as_plain_ram()?;
+                Ok(input.as_slice::<String>()?.iter().map(|value| places.get(value).copied()).collect())
+            }
+        }
+    }
+}
