@@ -57,7 +57,7 @@ fn reason(record: &ModelRecord) -> String {
     if !record.config_problems.is_empty() {
         return record.config_problems.join("; ");
     }
-    if !record.asked {
+    if !record.asked && record.aspired.all.is_empty() {
         return "unloaded".to_owned();
     }
     if record.config.is_some() && record.aspired.all.is_empty() && record.versions.is_empty() {

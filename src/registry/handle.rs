@@ -24,7 +24,9 @@ use crate::{
 /// Bytes that the files of one version may have together, unless configured.
 const MAX_BYTES: u64 = 16 << 30;
 
-/// Loader threads, unless configured: loading must leave cores to serving.
+/// Loader threads, unless configured: a load that never ends must leave one,
+const MIN_THREADS: usize = 2;
+/// and loading must leave cores to serving.
 const MAX_THREADS: usize = 4;
 
 /// How a registry works.
@@ -62,7 +64,9 @@ impl RegistryConfig {
 
     fn threads(&self) -> usize {
         match self.loader_threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from).div_ceil(2).min(MAX_THREADS),
+            0 => {
+                std::thread::available_parallelism().map_or(1, usize::from).div_ceil(2).clamp(MIN_THREADS, MAX_THREADS)
+            }
             threads => threads,
         }
     }

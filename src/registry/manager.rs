@@ -253,7 +253,10 @@ impl Manager {
         for (name, folder) in &found.models {
             let record = self.models.entry(name.clone()).or_insert_with(|| {
                 let series = self.tools.metrics.model(name.as_str());
-                ModelRecord::new(name.clone(), series, first, self.rules.control == Control::Auto)
+                let mut record = ModelRecord::new(name.clone(), series, first, self.rules.control == Control::Auto);
+                record.pinned = self.pins.get(name).cloned().unwrap_or_default();
+                record.open |= !record.pinned.is_empty();
+                record
             });
             if record.open || !record.asked {
                 self.graveyard.replaced(see_model(record, folder, look));
@@ -293,7 +296,8 @@ impl Manager {
             folders.insert(model.folder.clone());
             folders.extend(model.versions.keys().map(|version| model.folder.join(version.to_string())));
         }
-        self.tools.watcher.follow(folders);
+        // What changed before its folder was watched was not told.
+        self.looks.wanted |= self.tools.watcher.follow(folders);
     }
 }
 
@@ -319,3 +323,7 @@ fn see_model(record: &mut ModelRecord, found: &Result<FoundModel, String>, look:
     }
     replaced
 }
+
+#[cfg(test)]
+#[path = "manager_tests.rs"]
+mod tests;

@@ -55,7 +55,7 @@ pub fn aspired(facts: Facts<'_>) -> Aspired {
         }
         VersionPolicy::Only(versions) => {
             by_policy.extend(versions);
-            if by_policy.is_disjoint(present) {
+            if !versions.is_empty() && by_policy.is_disjoint(present) {
                 by_policy.extend(chosen & present);
             }
         }

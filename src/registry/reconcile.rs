@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{
     entry::{entry, problems, same},
-    inbox::{Command, Finished, Reply},
+    inbox::{Command, Finished, Pins, Reply},
     loader::{Loaded, Order},
     manager::{Control, Manager},
     policy::Action,
@@ -59,10 +59,7 @@ impl Manager {
                     loads.push((name, reply));
                 }
                 Command::Unload(name, reply) => self.close(name, reply),
-                Command::Pin(pins) => {
-                    self.touched.extend(self.pins.keys().chain(pins.keys()).cloned());
-                    self.pins = pins;
-                }
+                Command::Pin(pins) => self.pin(&pins),
             }
         }
         if loads.is_empty() {
@@ -85,6 +82,21 @@ impl Manager {
         true
     }
 
+    /// Takes note of what live routes name. Models that are not there yet find out when they are.
+    fn pin(&mut self, pins: &Pins) {
+        for (name, record) in &mut self.models {
+            let pinned = pins.get(name).cloned().unwrap_or_default();
+            if record.pinned != pinned {
+                record.pinned = pinned;
+                record.open = true;
+                self.touched.insert(name.clone());
+            }
+        }
+        self.pins.clone_from(pins);
+        // Under explicit control, what is named may have come since the last look.
+        self.looks.wanted = true;
+    }
+
     fn close(&mut self, name: ModelName, reply: Reply) {
         if self.rules.control == Control::Auto {
             let text =
@@ -104,10 +116,8 @@ impl Manager {
 
     /// Brings a model closer to what is wanted, as far as loader threads are free.
     pub(super) fn reconcile(&mut self, name: &ModelName) {
-        let none = std::collections::BTreeSet::new();
-        let pinned = self.pins.get(name).unwrap_or(&none);
         let Some(record) = self.models.get_mut(name) else { return };
-        while let Some(action) = record.next_action(pinned, self.rules.settle) {
+        while let Some(action) = record.next_action(self.rules.settle) {
             match action {
                 Action::Unload(version) => {
                     let unloaded = record.versions.get_mut(&version).and_then(|known| known.unload());

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     observe::ModelSeries,
-    types::{ModelName, Version},
+    types::{ModelName, Version, VersionPolicy},
 };
 
 /// Stamps of the files that make up a model's configuration.
@@ -40,6 +40,8 @@ pub(super) struct ModelRecord {
     pub(super) since_start: bool,
     /// It may be loaded: always, or under explicit control since it was asked for.
     pub(super) asked: bool,
+    /// Versions that live routes name.
+    pub(super) pinned: BTreeSet<Version>,
     /// Changes of its folder are followed: always, or under explicit control until what was asked for is at rest.
     pub(super) open: bool,
     /// Its folder is in the registry.
@@ -69,6 +71,7 @@ impl ModelRecord {
             folder: PathBuf::new(),
             since_start,
             asked: automatic,
+            pinned: BTreeSet::new(),
             open: automatic,
             present: false,
             error: None,
@@ -175,8 +178,8 @@ impl ModelRecord {
     }
 
     /// Finds out which versions are wanted now, and what to do next.
-    pub(super) fn next_action(&mut self, pinned: &BTreeSet<Version>, settle: Duration) -> Option<Action> {
-        self.aspired = self.wanted(pinned, settle);
+    pub(super) fn next_action(&mut self, settle: Duration) -> Option<Action> {
+        self.aspired = self.wanted(settle);
         let policy_serves = self.aspired.by_policy.iter().any(|version| self.serves(*version));
         for (version, record) in &mut self.versions {
             record.chosen = self.aspired.by_policy.contains(version) || (record.chosen && !policy_serves);
@@ -192,22 +195,32 @@ impl ModelRecord {
         next_action(&views)
     }
 
-    fn wanted(&self, pinned: &BTreeSet<Version>, settle: Duration) -> Aspired {
-        let Some(config) = self.config.as_ref().filter(|_| self.asked) else { return Aspired::default() };
+    fn wanted(&self, settle: Duration) -> Aspired {
+        let Some(config) = &self.config else { return Aspired::default() };
+        let (policy, labelled) = match self.asked {
+            true => (config.spec.versions.clone(), config.spec.labels.values().copied().collect()),
+            // Nobody asked for the model; routes may still name versions of it.
+            false => (VersionPolicy::Only(Vec::new()), BTreeSet::new()),
+        };
         let select = |keep: &dyn Fn(&VersionRecord) -> bool| -> BTreeSet<Version> {
             self.versions.iter().filter(|(_, record)| keep(record)).map(|(version, _)| *version).collect()
         };
         let mut present = select(&VersionRecord::is_present);
         // What a live route names stays, whatever happens to its folder.
-        present.extend(pinned.iter().filter(|version| self.serves(**version)));
+        present.extend(self.pinned.iter().filter(|version| self.serves(**version)));
         aspired(Facts {
-            policy: &config.spec.versions,
-            labelled: &config.spec.labels.values().copied().collect(),
-            pinned,
+            policy: &policy,
+            labelled: &labelled,
+            pinned: &self.pinned,
             present: &present,
             failed: &select(&|record| record.stage(self.build, settle) == Stage::Failed),
             chosen: &select(&|record| record.chosen && record.servable().is_some()),
         })
+    }
+
+    /// Somebody wants something of it.
+    fn is_wanted(&self) -> bool {
+        self.asked || !self.pinned.is_empty()
     }
 
     fn serves(&self, version: Version) -> bool {
@@ -216,7 +229,7 @@ impl ModelRecord {
 
     /// When it should be looked at again because something may have settled then.
     pub(super) fn due(&self, settle: Duration) -> Option<Instant> {
-        if !(self.asked && self.open) || self.error.is_some() {
+        if !(self.is_wanted() && self.open) || self.error.is_some() {
             return None;
         }
         let config = self.config_files.as_ref().filter(|files| self.config_read.as_ref() != Some(files.seen()));
@@ -235,7 +248,8 @@ impl ModelRecord {
         if self.error.is_some() {
             return true;
         }
-        let config = !self.asked || self.config_read.is_some() || self.config_restless || self.config_files.is_none();
+        let config =
+            !self.is_wanted() || self.config_read.is_some() || self.config_restless || self.config_files.is_none();
         config && !self.is_busy(settle, |record| !record.restless)
     }
 

@@ -45,9 +45,10 @@ impl Watcher {
         Self { watcher, watched: BTreeSet::new() }
     }
 
-    /// Watches these folders and no others. A link is watched where it leads.
-    pub(super) fn follow(&mut self, folders: BTreeSet<PathBuf>) {
-        let Some(watcher) = &mut self.watcher else { return };
+    /// Watches these folders and no others; true when some were not watched before. A link is watched where it leads.
+    pub(super) fn follow(&mut self, folders: BTreeSet<PathBuf>) -> bool {
+        let Some(watcher) = &mut self.watcher else { return false };
+        let mut new = false;
         for gone in self.watched.difference(&folders) {
             // It may have been deleted, and with it the watch.
             drop(watcher.unwatch(gone));
@@ -58,12 +59,16 @@ impl Watcher {
                 continue;
             }
             match watcher.watch(&folder, RecursiveMode::NonRecursive) {
-                Ok(()) => drop(self.watched.insert(folder)),
+                Ok(()) => new |= self.watched.insert(folder),
                 // It vanished, and that change will be told by the folder around it.
                 Err(_) if !folder.exists() => {}
-                Err(error) => return self.give_up(&folder, &error),
+                Err(error) => {
+                    self.give_up(&folder, &error);
+                    return false;
+                }
             }
         }
+        new
     }
 
     /// Forgets the folders, so that they are watched anew: they may be others under the same names.

@@ -66,6 +66,20 @@ fn the_watch_alone_notices_everything() {
 }
 
 #[test]
+fn a_folder_that_is_filled_later_is_noticed_without_polling() {
+    let dir = Dir::new();
+    dir.push("m", 1, "one");
+    let day = Duration::from_secs(86_400);
+    let fixture = started(RegistryConfig { poll_interval: day, ..quick(&dir) });
+    fs::create_dir(dir.path("m/2")).unwrap();
+    fixture.until("the empty folder is refused", "m", |entry| {
+        entry.versions.iter().any(|v| v.version.get() == 2 && v.reason == "model.onnx: not found")
+    });
+    fs::write(dir.path("m/2/model.onnx"), "two").unwrap();
+    fixture.until_ready("m", &[2]);
+}
+
+#[test]
 fn polling_alone_notices_everything_too() {
     let dir = Dir::new();
     dir.push("m", 1, "one");

@@ -1,11 +1,11 @@
 //! Explicit control: nothing is loaded and nothing changes unless somebody asks.
 
 use weir::{
-    registry::{Control, RegistryConfig},
-    types::{ErrorCode, ModelState},
+    registry::{Control, Pins, RegistryConfig},
+    types::{ErrorCode, ModelState, Version},
 };
 
-use super::{Dir, quick, ready, runtime, started};
+use super::{Dir, name, quick, ready, runtime, started};
 
 fn explicit(dir: &Dir) -> RegistryConfig {
     RegistryConfig { control: Control::Explicit, ..quick(dir) }
@@ -77,6 +77,28 @@ fn unloading_while_loading_and_answering() {
         registry.load("slow").await.unwrap();
         assert_eq!(ready(&registry.snapshot().models["slow"]), [1]);
     });
+}
+
+#[test]
+fn what_routes_name_is_loaded_without_being_asked_for() {
+    let dir = Dir::new();
+    dir.push("a", 1, "one");
+    dir.push("a", 2, "two");
+    let fixture = started(explicit(&dir));
+    let pins = |model: &str, version| Pins::from([(name(model), [Version::new(version).unwrap()].into())]);
+    fixture.registry.pin(pins("a", 1)).unwrap();
+    fixture.until_ready("a", &[1]);
+    assert_eq!(fixture.resolve("a", "").unwrap_err(), "model 'a': not ready");
+    runtime().block_on(fixture.registry.load("a")).unwrap();
+    fixture.until_ready("a", &[1, 2]);
+    runtime().block_on(fixture.registry.unload("a")).unwrap();
+    fixture.until_ready("a", &[1]);
+    // Also when the model comes later than the route.
+    fixture.registry.pin(pins("late", 1)).unwrap();
+    fixture.until_ready("a", &[]);
+    dir.push("late", 1, "late");
+    fixture.registry.look_again("a").unwrap();
+    fixture.until_ready("late", &[1]);
 }
 
 #[test]
