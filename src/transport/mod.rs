@@ -27,4 +27,4 @@ pub use limits::Limits;
 pub use listener::{Crew, Endpoint, Server};
 pub use ops::{OpsOptions, OpsService};
 pub use policy::Exposure;
-pub use service::DataService;
+pub use service::{DataOptions, DataService};

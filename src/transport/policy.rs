@@ -24,13 +24,19 @@ pub(super) enum Action {
     Write,
 }
 
-/// The rule of the data listeners: they do not change state. Whether a model may be loaded is the registry's to say.
+/// What clients of a polling server are told, in the words that they know.
+const NOT_EXPLICIT: &str = "explicit model load / unload is not allowed if polling is enabled";
+
+/// The rule of the data listeners: they do not change state, unless models are loaded explicitly.
 ///
 /// # Errors
-/// `Unavailable` for settings, `Unimplemented` for what this server does not have, `PermissionDenied` for the rest.
-pub(super) fn decide_data(action: Action) -> Result<(), Error> {
+/// `Unavailable` for settings, and for loads and unloads unless `explicit_control`; `Unimplemented` for what this server does
+/// not have; `PermissionDenied` for the rest.
+pub(super) fn decide_data(action: Action, explicit_control: bool) -> Result<(), Error> {
     match action {
-        Action::Probe | Action::Read | Action::Control => Ok(()),
+        Action::Probe | Action::Read => Ok(()),
+        Action::Control if explicit_control => Ok(()),
+        Action::Control => Err(Error::unavailable(NOT_EXPLICIT)),
         Action::WriteSettings => Err(Error::unavailable("settings: change it on the ops listener")),
         Action::SharedMemory => Err(Error::new(ErrorCode::Unimplemented, "shared memory: not supported")),
         Action::Metrics | Action::Write => Err(Error::new(ErrorCode::PermissionDenied, "use the ops listener")),
@@ -141,9 +147,11 @@ mod tests {
     #[test]
     fn data_listeners_change_nothing() {
         use ErrorCode::{PermissionDenied, Unavailable, Unimplemented};
-        let want =
-            [None, Some(PermissionDenied), None, None, Some(Unavailable), Some(Unimplemented), Some(PermissionDenied)];
-        assert_eq!(ALL.map(|action| decide_data(action).err().map(|error| error.code())), want);
+        for (explicit, control) in [(false, Some(Unavailable)), (true, None)] {
+            let codes = ALL.map(|action| decide_data(action, explicit).err().map(|error| error.code()));
+            let (denied, settings, memory) = (Some(PermissionDenied), Some(Unavailable), Some(Unimplemented));
+            assert_eq!(codes, [None, denied, None, control, settings, memory, denied]);
+        }
     }
 
     #[test]

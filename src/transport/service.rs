@@ -13,17 +13,36 @@ use super::{
     grpc, http as rest,
     intake::Intake,
     middleware::{Echo, guarded},
+    policy::{Action, decide_data},
 };
 use crate::{gateway::Gateway, protocol::settings::LogSettings, scheduler::Home, types::Error};
+
+/// What the data listeners are told by configuration.
+#[derive(Clone, Debug)]
+pub struct DataOptions {
+    /// The bounds on request bodies.
+    pub intake: Intake,
+    /// The log settings in force, for clients that read them.
+    pub log_settings: LogSettings,
+    /// Clients may load and unload models.
+    pub explicit_control: bool,
+}
 
 /// Everything that handlers of the data listeners share.
 pub(super) struct Shared {
     pub(super) gateway: Arc<Gateway>,
-    pub(super) intake: Intake,
-    pub(super) log_settings: LogSettings,
+    pub(super) options: DataOptions,
     pub(super) reflection: grpc::Reflection,
     /// Ends streams that would otherwise go on.
     pub(super) stopping: CancellationToken,
+}
+
+impl Shared {
+    /// # Errors
+    /// As [`decide_data`].
+    pub(super) fn decide(&self, action: Action) -> Result<(), Error> {
+        decide_data(action, self.options.explicit_control)
+    }
 }
 
 /// The handler of the data listeners.
@@ -35,14 +54,9 @@ impl DataService {
     ///
     /// # Errors
     /// `Internal` when the descriptors for reflection do not fit together, which is a fault of the build.
-    pub fn new(
-        gateway: Arc<Gateway>,
-        intake: Intake,
-        log_settings: LogSettings,
-        stopping: CancellationToken,
-    ) -> Result<Self, Error> {
+    pub fn new(gateway: Arc<Gateway>, options: DataOptions, stopping: CancellationToken) -> Result<Self, Error> {
         let reflection = grpc::Reflection::new()?;
-        Ok(Self(Arc::new(Shared { gateway, intake, log_settings, reflection, stopping })))
+        Ok(Self(Arc::new(Shared { gateway, options, reflection, stopping })))
     }
 }
 

@@ -11,6 +11,8 @@ mod listener;
 #[cfg(test)]
 mod ops;
 #[cfg(test)]
+mod predictions;
+#[cfg(test)]
 mod registry;
 #[cfg(test)]
 mod rpc;

@@ -25,7 +25,7 @@ async fn metrics_and_health_need_nothing() {
             assert_eq!(metrics.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
             assert!(metrics.text().contains("# TYPE weir_"), "{}", metrics.text());
             assert_eq!(ask(&site, "GET", "/livez", host).await.text(), "{\"live\":true}");
-            assert_eq!(ask(&site, "HEAD", "/v2/health/ready", host).await.status, 503);
+            assert_eq!(ask(&site, "HEAD", "/v2/health/ready", host).await.status, 200);
         }
     }
 }
@@ -83,4 +83,32 @@ async fn a_readonly_listener_shows_nothing_else() {
     let site = Site::open(Plan { readonly: true, ..Plan::default() });
     let reply = ask(&site, "GET", "/ops/models", "host: localhost\r\n").await;
     assert_eq!(reply.status, 403);
+}
+
+#[tokio::test]
+async fn models_are_shown_looked_at_again_and_kept() {
+    let site = Site::open(Plan::default());
+    let json = "host: localhost\r\ncontent-type: application/json\r\n";
+    let all: serde_json::Value = serde_json::from_slice(&ask(&site, "GET", "/ops/models", json).await.body).unwrap();
+    assert_eq!((&all["started"], &all["problems"]), (&true.into(), &serde_json::json!([])));
+    let version = &all["models"][0]["versions"][0];
+    assert_eq!((&all["models"][0]["name"], &version["version"]), (&"echo".into(), &1.into()));
+    assert_eq!((&version["state"], &version["engine"]), (&"READY".into(), &"fake".into()));
+    assert_eq!(version["source"], "echo/1/model.onnx");
+    assert_eq!(version["batching"]["merged"], true);
+    let one: serde_json::Value =
+        serde_json::from_slice(&ask(&site, "GET", "/ops/models/echo", json).await.body).unwrap();
+    assert_eq!(one["versions"][0]["digest"], version["digest"]);
+
+    assert_eq!(ask(&site, "POST", "/ops/models/echo/load", json).await.status, 202);
+    assert_eq!(ask(&site, "POST", "/ops/models/nobody/load", json).await.status, 404);
+    assert_eq!(ask(&site, "POST", "/ops/models/echo/unload", json).await.status, 409);
+
+    let site = Site::open(Plan { explicit: true, ..Plan::default() });
+    let ready = |site: &Site| site.gateway.index(true).len();
+    assert_eq!(ready(&site), 0);
+    assert_eq!(ask(&site, "POST", "/ops/models/echo/load", json).await.status, 202);
+    site.until("echo answers", |site| ready(site) == 1).await;
+    assert_eq!(ask(&site, "POST", "/ops/models/echo/unload", json).await.status, 200);
+    assert_eq!(ready(&site), 0);
 }

@@ -30,13 +30,9 @@ fn request(bytes: usize) -> pb::ModelInferRequest {
     }
 }
 
-/// The request was read and understood, and nobody has the name (or nobody can know yet, while the server starts).
+/// The request was read and understood, and nobody has the name.
 fn is_unknown(status: &Status) -> bool {
-    matches!(
-        (status.code(), status.message()),
-        (Code::NotFound, "model 'nobody': not found")
-            | (Code::Unavailable, "model 'nobody': not loaded, the server is starting")
-    )
+    (status.code(), status.message()) == (Code::NotFound, "model 'nobody': not found")
 }
 
 async fn call(channel: &Channel, path: &str) -> Result<(), Status> {
@@ -77,11 +73,13 @@ async fn the_server_tells_about_itself() {
     let site = Site::open(Plan::default());
     let mut client = Client::new(site.channel().await);
     assert!(client.server_live(pb::ServerLiveRequest {}).await.unwrap().into_inner().live);
-    assert!(!client.server_ready(pb::ServerReadyRequest {}).await.unwrap().into_inner().ready);
+    assert!(client.server_ready(pb::ServerReadyRequest {}).await.unwrap().into_inner().ready);
     let about = client.server_metadata(pb::ServerMetadataRequest {}).await.unwrap().into_inner();
     assert_eq!(about.name, "weir");
     let ready = pb::ModelReadyRequest { name: "nobody".to_owned(), version: String::new() };
     assert!(!client.model_ready(ready).await.unwrap().into_inner().ready);
+    let ready = pb::ModelReadyRequest { name: "echo".to_owned(), version: "1".to_owned() };
+    assert!(client.model_ready(ready).await.unwrap().into_inner().ready);
     let bad = pb::ModelReadyRequest { name: "nobody".to_owned(), version: "1e3".to_owned() };
     assert_eq!(client.model_ready(bad).await.unwrap_err().code(), Code::InvalidArgument);
 }
@@ -97,6 +95,15 @@ async fn settings_are_read_only_here() {
     let write = pb::LogSettingsRequest { settings: [("log_info".to_owned(), value)].into() };
     let status = client.log_settings(write).await.unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::Unavailable, "settings: change it on the ops listener"));
+    let status = client.repository_model_load(pb::RepositoryModelLoadRequest::default()).await.unwrap_err();
+    assert_eq!(status.message(), "explicit model load / unload is not allowed if polling is enabled");
+    assert_eq!(status.code(), Code::Unavailable);
+}
+
+#[tokio::test]
+async fn a_configuration_in_a_load_is_never_taken() {
+    let site = Site::open(Plan { explicit: true, ..Plan::default() });
+    let mut client = Client::new(site.channel().await);
     let parameter = pb::ModelRepositoryParameter::default();
     let load = pb::RepositoryModelLoadRequest {
         model_name: "nobody".to_owned(),
@@ -172,23 +179,34 @@ async fn health_is_checked_and_watched() {
     let site = Site::open(Plan::default());
     let mut client = HealthClient::new(site.channel().await);
     let ask = |service: &str| HealthCheckRequest { service: service.to_owned() };
-    for service in ["", "inference.GRPCInferenceService"] {
+    for service in ["", "inference.GRPCInferenceService", "echo", "echo/1"] {
         let status = client.check(ask(service)).await.unwrap().into_inner().status();
-        assert_eq!(status, ServingStatus::NotServing);
+        assert_eq!(status, ServingStatus::Serving, "{service}");
     }
-    for service in ["no/body/1", "nobody/1e3"] {
+    for service in ["nobody", "nobody/1", "echo/2", "echo/1/1", "echo/1e3"] {
         assert_eq!(client.check(ask(service)).await.unwrap_err().code(), Code::NotFound, "{service}");
     }
     let mut server = client.watch(ask("")).await.unwrap().into_inner();
-    assert_eq!(server.next().await.unwrap().unwrap().status(), ServingStatus::NotServing);
-    let mut nobody = client.watch(ask("nobody/1e3")).await.unwrap().into_inner();
+    assert_eq!(server.next().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    let mut nobody = client.watch(ask("nobody")).await.unwrap().into_inner();
     assert_eq!(nobody.next().await.unwrap().unwrap().status(), ServingStatus::ServiceUnknown);
+
+    // A model that appears is told to those who wait for it.
+    std::fs::create_dir_all(site.folder.path().join("nobody/1")).unwrap();
+    std::fs::write(site.folder.path().join("nobody/1/model.onnx"), "anything").unwrap();
+    let mut status = ServingStatus::ServiceUnknown;
+    while status != ServingStatus::Serving {
+        let next = nobody.next().await.unwrap().unwrap().status();
+        assert_ne!(next, status, "only changes are told");
+        status = next;
+    }
 
     let gateway = Arc::clone(&site.gateway);
     let phases = Phases { notice: Duration::ZERO, drain: Duration::from_secs(10) };
     let draining = shutdown::drain(site.server, phases, || gateway.start_draining(), std::future::pending());
     let watched = async {
         for mut stream in [server, nobody] {
+            assert_eq!(stream.next().await.unwrap().unwrap().status(), ServingStatus::NotServing);
             assert_eq!(stream.next().await.unwrap().unwrap_err().code(), Code::Unavailable);
         }
     };

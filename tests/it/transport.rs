@@ -10,7 +10,7 @@ use weir::{
 
 use crate::{
     site::{Plan, Site},
-    wire::Reply,
+    wire::{Reply, Wire},
 };
 
 const INFER: &str = "/v2/models/nobody/infer";
@@ -21,12 +21,9 @@ fn error(reply: &Reply) -> String {
     body["error"].as_str().unwrap().to_owned()
 }
 
-/// Read, understood, and nobody has the name (or nobody can know yet, while the server starts).
+/// Read, understood, and nobody has the name.
 fn is_unknown(reply: &Reply) -> bool {
-    matches!(
-        (reply.status, &*error(reply)),
-        (404, "model 'nobody': not found") | (503, "model 'nobody': not loaded, the server is starting")
-    )
+    reply.status == 404 && error(reply) == "model 'nobody': not found"
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -43,14 +40,21 @@ async fn health_has_bodies_that_clients_parse() {
         let reply = wire.get(path).await;
         assert_eq!((reply.status, &*reply.text()), (200, "{\"live\":true}"), "{path}");
     }
-    // Start-up has not ended here.
-    for path in ["/v2/health/ready", "/readyz"] {
-        let reply = wire.get(path).await;
-        assert_eq!((reply.status, &*reply.text()), (503, "{\"ready\":false}"), "{path}");
-    }
+    let ready = async |wire: &mut Wire, status, body| {
+        for path in ["/v2/health/ready", "/readyz"] {
+            let reply = wire.get(path).await;
+            assert_eq!((reply.status, &*reply.text()), (status, body), "{path}");
+        }
+    };
+    ready(&mut wire, 200, "{\"ready\":true}").await;
+    let reply = wire.get("/v2/models/echo/ready").await;
+    assert_eq!((reply.status, &*reply.text()), (200, "{\"name\":\"echo\",\"ready\":true}"));
     let reply = wire.get("/v2").await;
     let server: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
     assert_eq!((reply.status, &server["name"]), (200, &"weir".into()));
+    site.gateway.start_draining();
+    ready(&mut wire, 503, "{\"ready\":false}").await;
+    assert_eq!(wire.get("/v2/models/echo/ready").await.status, 503);
 }
 
 #[tokio::test]
@@ -113,10 +117,25 @@ async fn settings_are_shown_and_changed_elsewhere() {
     ] {
         assert_eq!(wire.call(method, path, "", b"").await.status, 501, "{path}");
     }
-    let reply = wire.call("POST", "/v2/repository/index", "", br#"{"ready":true}"#).await;
-    assert_eq!((reply.status, &*reply.text()), (200, "[]"));
-    let files = br#"{"parameters":{"file:1/model.onnx":"AAAA"}}"#;
-    assert_eq!(wire.call("POST", "/v2/repository/models/m/load", "", files).await.status, 501);
+    let reply = wire.call("POST", "/v2/repository/index", "", b"").await;
+    assert_eq!(reply.status, 200);
+    assert!(reply.text().contains("\"echo\""), "{}", reply.text());
+    for verb in ["load", "unload"] {
+        let reply = wire.call("POST", &format!("/v2/repository/models/m/{verb}"), "", b"").await;
+        assert_eq!(reply.status, 503);
+        assert_eq!(error(&reply), "explicit model load / unload is not allowed if polling is enabled");
+    }
+}
+
+#[tokio::test]
+async fn files_in_a_load_are_never_taken() {
+    let site = Site::open(Plan { explicit: true, ..Plan::default() });
+    let mut wire = site.wire().await;
+    for parameter in ["file:1/model.onnx", "config"] {
+        let body = format!("{{\"parameters\":{{\"{parameter}\":\"AAAA\"}}}}");
+        let reply = wire.call("POST", "/v2/repository/models/m/load", "", body.as_bytes()).await;
+        assert_eq!(reply.status, 501, "{parameter}: {}", reply.text());
+    }
 }
 
 #[tokio::test]
@@ -187,7 +206,7 @@ async fn answers_are_compressed_for_those_who_accept_it() {
     let mut wire = site.wire().await;
     let small = wire.call("GET", "/v2", "accept-encoding: gzip\r\n", b"").await;
     assert_eq!(small.header("content-encoding"), None, "not worth it");
-    let metrics = crate::wire::Wire::connect(site.ops).await.get("/metrics").await;
+    let metrics = Wire::connect(site.ops).await.get("/metrics").await;
     assert_eq!(metrics.status, 200);
     assert!(names::ALL.iter().any(|family| metrics.text().contains(family.name)));
 }

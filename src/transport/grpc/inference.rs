@@ -18,7 +18,7 @@ use crate::{
         body::Body,
         infer::{self, Origin},
         middleware::Echo,
-        policy::{Action, decide_data},
+        policy::Action,
         service::Shared,
     },
     types::{Error, ErrorCode, Protocol, VersionRef},
@@ -34,7 +34,7 @@ pub(super) async fn infer(shared: &Shared, request: Request<Incoming>) -> Respon
             return refusal(Echo::of(&parts.headers), &error);
         }
     };
-    let (bytes, share) = match call.bytes(body, &shared.intake).await {
+    let (bytes, share) = match call.bytes(body, &shared.options.intake).await {
         Ok(taken) => taken,
         Err(error) => {
             infer::refuse(&shared.gateway, Protocol::Grpc, &error);
@@ -68,7 +68,7 @@ pub(super) async fn other(shared: &Shared, request: Request<Incoming>) -> Respon
         Err(error) => return refusal(Echo::of(&parts.headers), &error),
     };
     let outcome = async {
-        let (message, _share) = call.bytes(body, &shared.intake).await?;
+        let (message, _share) = call.bytes(body, &shared.options.intake).await?;
         Ok((reply(shared, &call, &method, message).await?, HeaderMap::new()))
     };
     let outcome = outcome.await;
@@ -109,14 +109,14 @@ async fn reply(shared: &Shared, call: &Call, method: &str, message: Bytes) -> Re
         }
         "RepositoryModelLoad" => {
             let asked: pb::RepositoryModelLoadRequest = parse(message)?;
-            decide_data(Action::Control)?;
+            shared.decide(Action::Control)?;
             grpc::check_control(&asked.parameters)?;
             gateway.load(&asked.model_name).await?;
             call.frame(&pb::RepositoryModelLoadResponse {})
         }
         "RepositoryModelUnload" => {
             let asked: pb::RepositoryModelUnloadRequest = parse(message)?;
-            decide_data(Action::Control)?;
+            shared.decide(Action::Control)?;
             grpc::check_control(&asked.parameters)?;
             gateway.unload(&asked.model_name).await?;
             call.frame(&pb::RepositoryModelUnloadResponse {})
@@ -129,20 +129,20 @@ fn settings(shared: &Shared, call: &Call, method: &str, message: Bytes) -> Resul
     match method {
         "TraceSetting" => {
             let asked: pb::TraceSettingRequest = parse(message)?;
-            decide_data(if asked.settings.is_empty() { Action::Read } else { Action::WriteSettings })?;
+            shared.decide(if asked.settings.is_empty() { Action::Read } else { Action::WriteSettings })?;
             call.frame(&views::trace_settings())
         }
         "LogSettings" => {
             let asked: pb::LogSettingsRequest = parse(message)?;
-            decide_data(if asked.settings.is_empty() { Action::Read } else { Action::WriteSettings })?;
-            call.frame(&views::log_settings(&shared.log_settings))
+            shared.decide(if asked.settings.is_empty() { Action::Read } else { Action::WriteSettings })?;
+            call.frame(&views::log_settings(&shared.options.log_settings))
         }
         "SystemSharedMemoryStatus"
         | "SystemSharedMemoryRegister"
         | "SystemSharedMemoryUnregister"
         | "CudaSharedMemoryStatus"
         | "CudaSharedMemoryRegister"
-        | "CudaSharedMemoryUnregister" => decide_data(Action::SharedMemory).map(|()| Bytes::new()),
+        | "CudaSharedMemoryUnregister" => shared.decide(Action::SharedMemory).map(|()| Bytes::new()),
         _ => Err(Error::new(ErrorCode::Unimplemented, format!("method '{method}': not known"))),
     }
 }

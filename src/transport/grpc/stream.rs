@@ -46,14 +46,14 @@ pub(super) async fn answer(shared: &Shared, request: Request<Incoming>) -> Respo
     };
     let desk = Desk {
         gateway: Arc::clone(&shared.gateway),
-        intake: shared.intake.clone(),
+        intake: shared.options.intake.clone(),
         deadline: call.deadline,
         real_status: request.headers().get("triton_grpc_error").is_some_and(|value| value == "true"),
         headers: request.headers().clone(),
     };
     let stopping = shared.stopping.clone();
     let mut codec = tonic::server::Grpc::new(ProstCodec::default())
-        .max_decoding_message_size(shared.intake.max_body)
+        .max_decoding_message_size(shared.options.intake.max_body)
         .accept_compressed(CompressionEncoding::Gzip)
         .accept_compressed(CompressionEncoding::Deflate);
     let service = tower::service_fn(move |request: tonic::Request<Streaming<pb::ModelInferRequest>>| {

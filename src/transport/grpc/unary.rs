@@ -34,7 +34,7 @@ impl Call {
     /// # Errors
     /// `InvalidArgument` for a bad `grpc-timeout`, `Unimplemented` for an unknown compression.
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, Error> {
-        let deadline = grpc_deadline(headers, Instant::now())?;
+        let deadline = grpc_deadline(headers, Instant::now)?;
         Ok(Self { echo: Echo::of(headers), deadline, codings: Codings::of(headers)? })
     }
 

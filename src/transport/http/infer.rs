@@ -38,7 +38,7 @@ pub(super) async fn answer(
     let arrived = Instant::now();
     let taken = async {
         let deadline = http_deadline(&headers, arrived)?;
-        Ok((deadline, take(&shared.intake, &headers, body).await?))
+        Ok((deadline, take(&shared.options.intake, &headers, body).await?))
     };
     let (deadline, (bytes, share)) = taken.await.inspect_err(|failed: &Failed| {
         infer::refuse(&shared.gateway, Protocol::Http, failed.error());

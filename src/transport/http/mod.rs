@@ -17,12 +17,7 @@ use self::{
     reply::{Failed, allows, json, not_allowed, not_found},
     route::{Aspect, Route, parse},
 };
-use super::{
-    body::Body,
-    middleware::Echo,
-    policy::{Action, decide_data},
-    service::Shared,
-};
+use super::{body::Body, middleware::Echo, policy::Action, service::Shared};
 use crate::protocol::json::views;
 pub(super) use reply::refusal;
 
@@ -55,7 +50,7 @@ async fn other(
     body: Incoming,
 ) -> Result<Response<Body>, Failed> {
     let gateway = &shared.gateway;
-    let (body, _share) = body::take(&shared.intake, headers, body).await?;
+    let (body, _share) = body::take(&shared.options.intake, headers, body).await?;
     let answer: Bytes = match route {
         Route::Live => return Ok(health::live(gateway)),
         Route::Ready => return Ok(health::ready(gateway)),
@@ -64,12 +59,12 @@ async fn other(
         Route::Models => models::names(gateway)?,
         Route::Statistics => models::statistics(gateway)?,
         Route::Index => repository::index(gateway, &body)?,
-        Route::Load(name) => repository::load(gateway, &name, &body).await?,
-        Route::Unload(name) => repository::unload(gateway, &name, &body).await?,
-        Route::TraceSettings => settings::trace(method)?,
-        Route::LogSettings => settings::log(method, &shared.log_settings)?,
+        Route::Load(name) => repository::load(shared, &name, &body).await?,
+        Route::Unload(name) => repository::unload(shared, &name, &body).await?,
+        Route::TraceSettings => settings::trace(shared, method)?,
+        Route::LogSettings => settings::log(shared, method)?,
         Route::SharedMemoryStatus | Route::SharedMemory => {
-            decide_data(Action::SharedMemory)?;
+            shared.decide(Action::SharedMemory)?;
             Bytes::new()
         }
     };

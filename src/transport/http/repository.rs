@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::{
     gateway::Gateway,
     protocol::json::{self, views},
-    transport::policy::{Action, decide_data},
+    transport::{policy::Action, service::Shared},
     types::Error,
 };
 
@@ -15,15 +15,15 @@ pub(super) fn index(gateway: &Gateway, body: &[u8]) -> Result<Bytes, Error> {
 }
 
 /// Loads a model.
-pub(super) async fn load(gateway: &Gateway, name: &str, body: &[u8]) -> Result<Bytes, Error> {
-    decide_data(Action::Control)?;
+pub(super) async fn load(shared: &Shared, name: &str, body: &[u8]) -> Result<Bytes, Error> {
+    shared.decide(Action::Control)?;
     json::control_request(body)?;
-    gateway.load(name).await.map(|()| Bytes::new())
+    shared.gateway.load(name).await.map(|()| Bytes::new())
 }
 
 /// Unloads a model.
-pub(super) async fn unload(gateway: &Gateway, name: &str, body: &[u8]) -> Result<Bytes, Error> {
-    decide_data(Action::Control)?;
+pub(super) async fn unload(shared: &Shared, name: &str, body: &[u8]) -> Result<Bytes, Error> {
+    shared.decide(Action::Control)?;
     json::control_request(body)?;
-    gateway.unload(name).await.map(|()| Bytes::new())
+    shared.gateway.unload(name).await.map(|()| Bytes::new())
 }

@@ -4,21 +4,21 @@ use bytes::Bytes;
 use http::Method;
 
 use crate::{
-    protocol::{json::views, settings::LogSettings},
-    transport::policy::{Action, decide_data},
+    protocol::json::views,
+    transport::{policy::Action, service::Shared},
     types::Error,
 };
 
 /// The trace settings.
-pub(super) fn trace(method: &Method) -> Result<Bytes, Error> {
-    decide_data(action(method))?;
+pub(super) fn trace(shared: &Shared, method: &Method) -> Result<Bytes, Error> {
+    shared.decide(action(method))?;
     views::trace_settings()
 }
 
 /// The log settings.
-pub(super) fn log(method: &Method, settings: &LogSettings) -> Result<Bytes, Error> {
-    decide_data(action(method))?;
-    views::log_settings(settings)
+pub(super) fn log(shared: &Shared, method: &Method) -> Result<Bytes, Error> {
+    shared.decide(action(method))?;
+    views::log_settings(&shared.options.log_settings)
 }
 
 fn action(method: &Method) -> Action {

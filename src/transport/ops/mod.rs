@@ -97,10 +97,15 @@ impl Inner {
             Question::Metrics => Ok(typed(StatusCode::OK, METRICS_TEXT, gateway.metrics().render())),
             Question::Models => models::all(gateway).map(json),
             Question::Model(name) => models::one(gateway, &name).map(json),
-            Question::Load(name) => gateway.load(&name).await.map(|()| json("{}")),
-            Question::Unload(name) => gateway.unload(&name).await.map(|()| json("{}")),
+            Question::Load(name) => gateway.registry().look_again(&name).map(|()| accepted()),
+            Question::Unload(name) => gateway.registry().unload(&name).await.map(|()| json("{}")),
         }
     }
+}
+
+/// 202: it has been noted and is being done.
+fn accepted() -> Response<Body> {
+    typed(StatusCode::ACCEPTED, reply::JSON, "{}")
 }
 
 fn question(path: &str) -> Option<Question<'_>> {
