@@ -30,6 +30,7 @@ impl Remembering {
     }
 }
 
+// Every method is passed on, those with a default as well.
 impl Model for Remembering {
     fn signature(&self) -> &Signature {
         self.model.signature()
