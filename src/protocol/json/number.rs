@@ -6,6 +6,8 @@ const POWERS: [f64; 23] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20,
     1e21, 1e22,
 ];
+/// What up to eight digits are shifted by.
+const POWERS_U64: [u64; 9] = [1, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
 /// Digits that always fit `u64`.
 const EXACT_DIGITS: usize = 19;
 /// Whole numbers up to here are exact as `f64`.
@@ -28,7 +30,7 @@ pub(super) struct Number<'t> {
 
 impl<'t> Number<'t> {
     /// Reads the number at the start of a text; `None` when there is none.
-    #[inline]
+    #[inline(always)]
     pub(super) fn read(text: &'t str) -> Option<Self> {
         let bytes = text.as_bytes();
         let mut digits = Digits { bytes, at: usize::from(bytes.first() == Some(&b'-')), mantissa: 0 };
@@ -94,15 +96,14 @@ impl<'t> Number<'t> {
         self.text.parse().unwrap_or(f32::NAN)
     }
 
-    /// Mantissa times power of ten with at most two roundings, where few digits and a small exponent allow it.
+    /// Mantissa times power of ten, where few digits and a small exponent allow it. The power is exact, so there is one
+    /// rounding, or two when the mantissa is above [`EXACT_F64`].
     #[inline]
     fn scaled(&self) -> Option<f64> {
-        if self.digits > EXACT_DIGITS {
-            return None;
-        }
         let power = *POWERS.get(self.exponent.unsigned_abs() as usize)?;
         let mantissa = self.mantissa as f64;
-        Some(if self.exponent < 0 { mantissa / power } else { mantissa * power })
+        let value = if self.exponent < 0 { mantissa / power } else { mantissa * power };
+        (self.digits <= EXACT_DIGITS).then_some(value)
     }
 
     #[inline]
@@ -139,10 +140,18 @@ struct Digits<'t> {
 }
 
 impl Digits<'_> {
-    /// Reads digits and says how many there were.
+    /// Reads digits and says how many there were: eight bytes at a time while there are eight.
     #[inline]
     fn run(&mut self) -> usize {
         let start = self.at;
+        while let Some(chunk) = self.bytes.get(self.at..).and_then(<[u8]>::first_chunk) {
+            let (count, value) = leading_digits(*chunk);
+            self.mantissa = self.mantissa.wrapping_mul(POWERS_U64[count]).wrapping_add(value);
+            self.at += count;
+            if count < 8 {
+                return self.at - start;
+            }
+        }
         while let Some(digit) = self.bytes.get(self.at).map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit < 10)
         {
             self.mantissa = self.mantissa.wrapping_mul(10).wrapping_add(u64::from(digit));
@@ -150,6 +159,24 @@ impl Digits<'_> {
         }
         self.at - start
     }
+}
+
+/// How many of eight bytes are digits before the first that is not, and their value; all eight are worked on at once.
+#[inline]
+fn leading_digits(chunk: [u8; 8]) -> (usize, u64) {
+    // A digit becomes its value; every other byte gets its highest bit set, and may spoil only bytes behind it.
+    let digits = u64::from_le_bytes(chunk) ^ 0x3030_3030_3030_3030;
+    let others = (digits.wrapping_add(0x7676_7676_7676_7676) | digits) & 0x8080_8080_8080_8080;
+    let count = others.trailing_zeros() / 8;
+    if count == 0 {
+        return (0, 0);
+    }
+    // Pushed to the end of the eight, they have zeros in front; then neighbours are joined to pairs, fours and eight.
+    let aligned = digits << (64 - 8 * count);
+    let pairs = (aligned & 0x000f_000f_000f_000f).wrapping_mul(10) + ((aligned >> 8) & 0x000f_000f_000f_000f);
+    let fours = (pairs & 0x0000_00ff_0000_00ff).wrapping_mul(100) + ((pairs >> 16) & 0x0000_00ff_0000_00ff);
+    let eight = (fours & 0xffff).wrapping_mul(10_000) + (fours >> 32);
+    (count as usize, eight)
 }
 
 /// The exponent behind an `e`, and where it ends.
@@ -247,6 +274,22 @@ mod tests {
         }
         for text in ["", "+1", ".5", "e1", "NaN", "-Infinity", "1e+", "--1"] {
             assert!(Number::read(text).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn digits_are_counted_and_read() {
+        for (text, want) in [
+            ("12345678", (8, 12_345_678)),
+            ("1234567.", (7, 1_234_567)),
+            ("0,123456", (1, 0)),
+            ("x2345678", (0, 0)),
+            ("12é\u{7f}/:0", (2, 12)),
+            ("99999999", (8, 99_999_999)),
+            ("00000001", (8, 1)),
+            ("5ÿÿ900", (1, 5)),
+        ] {
+            assert_eq!(leading_digits(*text.as_bytes().first_chunk().unwrap()), want, "{text}");
         }
     }
 

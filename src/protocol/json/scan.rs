@@ -147,7 +147,7 @@ impl<'t> Scanner<'t> {
     }
 
     /// Reads a number; `None`, without moving, when the next value is not one.
-    #[inline]
+    #[inline(always)]
     pub(super) fn number(&mut self) -> Option<Number<'t>> {
         self.peek();
         let number = Number::read(&self.text[self.at..])?;
