@@ -14,6 +14,22 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::{budget::Share, pulse::InFlight};
 
+/// Answers from here on count as memory until the peer has taken them.
+const LARGE: usize = 16 << 10;
+
+/// The bytes of a large answer, with what must live as long as they do.
+struct Held {
+    bytes: Bytes,
+    _guard: InFlight,
+    _share: Option<Share>,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 /// An answer's body.
 #[derive(Debug)]
 pub struct Body {
@@ -59,9 +75,23 @@ impl Body {
         self
     }
 
-    /// Holds the connection's guard until the body has been sent or dropped.
+    /// Holds the connection's guard until the answer has been sent or dropped. HTTP/2 takes a body at once and keeps its bytes
+    /// until the peer makes room, so with a large answer the guard and the memory share travel inside the bytes.
     pub(super) fn in_flight(mut self, guard: InFlight) -> Self {
-        self.in_flight = Some(guard);
+        let guard = match &self.kind {
+            Kind::Tonic(_) | Kind::Until(..) => guard,
+            _ => guard.deliver(),
+        };
+        match &mut self.kind {
+            Kind::Full(bytes) | Kind::Grpc(bytes, _) if bytes.len() >= LARGE => {
+                if let Some(share) = &mut self.share {
+                    share.add(bytes.len());
+                }
+                let held = Held { bytes: std::mem::take(bytes), _guard: guard, _share: self.share.take() };
+                *bytes = Bytes::from_owner(held);
+            }
+            _ => self.in_flight = Some(guard),
+        }
         self
     }
 

@@ -54,6 +54,14 @@ impl Share {
     }
 }
 
+impl Share {
+    /// Adds bytes that are there already, even beyond the limit: it is new requests that are refused then.
+    pub fn add(&mut self, bytes: usize) {
+        self.budget.used.fetch_add(bytes, Relaxed);
+        self.bytes += bytes;
+    }
+}
+
 impl Drop for Share {
     fn drop(&mut self) {
         self.budget.used.fetch_sub(self.bytes, Relaxed);
@@ -76,6 +84,9 @@ mod tests {
         assert_eq!(budget.used(), 100);
         drop(a);
         assert!(b.grow_to(100));
+        b.add(50);
+        assert_eq!(budget.used(), 150);
+        assert!(!budget.share().grow_to(1));
         drop(b);
         assert_eq!(budget.used(), 0);
     }

@@ -38,6 +38,10 @@ pub(super) struct Pulse {
     active: AtomicU32,
     /// Requests so far.
     requests: AtomicU32,
+    /// Of those, the ones whose answer is complete and waits to be sent.
+    delivering: AtomicU32,
+    /// Answers that have been sent.
+    delivered: AtomicU32,
     /// Successful reads from the socket.
     reads: AtomicU32,
     /// Value of `reads` when a request last began or ended: what was read after that belongs to the next one.
@@ -57,6 +61,8 @@ pub(super) struct Pulse {
 pub(super) struct Signs {
     pub(super) active: u32,
     pub(super) requests: u32,
+    pub(super) delivering: u32,
+    pub(super) delivered: u32,
     pub(super) writes: u32,
     pub(super) blocked: bool,
     /// `None` until the first bytes have come.
@@ -71,7 +77,7 @@ impl Pulse {
         self.active.fetch_add(1, Relaxed);
         self.requests.fetch_add(1, Relaxed);
         self.mark();
-        InFlight(Arc::clone(self))
+        InFlight { pulse: Arc::clone(self), delivering: false }
     }
 
     fn mark(&self) {
@@ -98,6 +104,8 @@ impl Pulse {
         Signs {
             active: self.active.load(Relaxed),
             requests: self.requests.load(Relaxed),
+            delivering: self.delivering.load(Relaxed),
+            delivered: self.delivered.load(Relaxed),
             writes: self.writes.load(Relaxed),
             blocked: self.blocked.load(Relaxed),
             speaks: self.speaks.get().copied(),
@@ -127,14 +135,30 @@ impl Pulse {
     }
 }
 
-/// A request in flight on a connection. It travels inside the handler's future, then inside the answer's body.
+/// A request in flight on a connection. It travels inside the handler's future, then with the answer's bytes.
 #[derive(Debug)]
-pub(super) struct InFlight(Arc<Pulse>);
+pub(super) struct InFlight {
+    pulse: Arc<Pulse>,
+    delivering: bool,
+}
+
+impl InFlight {
+    /// The answer is complete: from here on, only the peer can be what it waits for.
+    pub(super) fn deliver(mut self) -> Self {
+        self.delivering = true;
+        self.pulse.delivering.fetch_add(1, Relaxed);
+        self
+    }
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.active.fetch_sub(1, Relaxed);
-        self.0.mark();
+        if self.delivering {
+            self.pulse.delivering.fetch_sub(1, Relaxed);
+            self.pulse.delivered.fetch_add(1, Relaxed);
+        }
+        self.pulse.active.fetch_sub(1, Relaxed);
+        self.pulse.mark();
     }
 }
 

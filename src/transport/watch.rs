@@ -8,6 +8,9 @@ use super::{
     pulse::{Order, Pulse, Signs, Speaks},
 };
 
+/// Writes in which nothing of an answer need have gone out: pings, acknowledgements.
+const IDLE_WRITES: u32 = 4;
+
 /// One connection as its thread sees it.
 #[derive(Debug)]
 pub(super) struct Watch {
@@ -19,12 +22,14 @@ pub(super) struct Watch {
     head_since: Option<Instant>,
     /// Since when the socket has taken nothing of what waits to be sent.
     stuck_since: Option<Instant>,
+    /// Since when, and since which look, complete answers have been waiting for a window that the peer does not open.
+    starved_since: Option<(Instant, Signs)>,
 }
 
 impl Watch {
     pub(super) fn new(pulse: Arc<Pulse>, now: Instant) -> Self {
         let last = pulse.signs();
-        Self { pulse, last, since: now, head_since: None, stuck_since: None }
+        Self { pulse, last, since: now, head_since: None, stuck_since: None, starved_since: None }
     }
 
     pub(super) fn pulse(&self) -> &Pulse {
@@ -40,7 +45,8 @@ impl Watch {
     pub(super) fn judge(&mut self, limits: &Limits, now: Instant) -> Order {
         let signs = self.observe(now);
         let for_longer = |since: Instant, patience| now.saturating_duration_since(since) > patience;
-        if self.stuck_since.is_some_and(|since| for_longer(since, limits.write_stall)) {
+        let stalled = [self.stuck_since, self.starved_since.map(|(since, _)| since)];
+        if stalled.into_iter().flatten().any(|since| for_longer(since, limits.write_stall)) {
             return Order::Abort;
         }
         // HTTP/2 has pings for the rest, and a connection that has not spoken yet has a timer of its own.
@@ -81,6 +87,13 @@ impl Watch {
         if signs.blocked {
             self.stuck_since.get_or_insert(now);
         }
+        let starves =
+            |then: Signs| signs.delivered == then.delivered && signs.writes.wrapping_sub(then.writes) <= IDLE_WRITES;
+        self.starved_since = match self.starved_since {
+            _ if signs.delivering == 0 => None,
+            Some((since, then)) if starves(then) => Some((since, then)),
+            _ => Some((now, signs)),
+        };
         if signs != self.last {
             self.last = signs;
             self.since = now;
@@ -141,6 +154,33 @@ mod tests {
             assert_eq!(watch.judge(&limits, start + Duration::from_secs(19)), Order::Serve);
             assert_eq!(watch.judge(&limits, after(start, limits.write_stall)), Order::Abort);
         }
+    }
+
+    #[test]
+    fn a_window_that_stays_closed_ends_a_connection_and_a_slow_reader_does_not() {
+        let limits = Limits::default();
+        let second = |n| Duration::from_secs(n);
+        let (pulse, mut watch, start) = watched(Speaks::Http2);
+        let _waits = pulse.begin().deliver();
+        for n in 0..=20 {
+            if n % 10 == 0 {
+                pulse.wrote(true);
+            }
+            assert_eq!(watch.judge(&limits, start + second(n)), Order::Serve, "second {n}");
+        }
+        assert_eq!(watch.judge(&limits, after(start, limits.write_stall)), Order::Abort);
+
+        let (pulse, mut watch, start) = watched(Speaks::Http2);
+        let _waits = pulse.begin().deliver();
+        for n in 0..100 {
+            pulse.wrote(true);
+            assert_eq!(watch.judge(&limits, start + second(n)), Order::Serve, "second {n}");
+        }
+
+        let (pulse, mut watch, start) = watched(Speaks::Http2);
+        let _works = pulse.begin();
+        watch.judge(&limits, start);
+        assert_eq!(watch.judge(&limits, start + second(3600)), Order::Serve, "the model takes its time");
     }
 
     #[test]

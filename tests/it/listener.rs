@@ -23,6 +23,9 @@ use weir::{
 
 use crate::wire::{PATIENCE, Wire};
 
+/// Bytes of a large answer.
+const BIG: usize = 1 << 20;
+
 /// Answers with the name of the thread that did it. `/held` waits until the test lets it go.
 #[derive(Clone, Default)]
 struct Probe(Arc<Shared>);
@@ -48,6 +51,9 @@ impl Handler for Probe {
         self.0.began.fetch_add(1, SeqCst);
         if request.uri().path() == "/held" {
             self.0.gate.as_ref().unwrap().acquire().await.unwrap().forget();
+        }
+        if request.uri().path() == "/big" {
+            return Response::new(Body::from(Bytes::from(vec![b'x'; BIG])));
         }
         let thread = std::thread::current().name().unwrap_or_default().to_owned();
         Response::new(Body::from(Bytes::from(thread)))
@@ -83,6 +89,21 @@ impl Rig {
         while !condition(&self.shared) {
             assert!(began.elapsed() < PATIENCE, "never: {what}");
             tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+impl Rig {
+    /// Waits until a new connection is served.
+    async fn until_served(&self, what: &str) {
+        let began = Instant::now();
+        loop {
+            let mut wire = Wire::connect(self.address).await;
+            wire.send("GET / HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n").await;
+            if wire.end().await.starts_with(b"HTTP/1.1 200") {
+                return;
+            }
+            assert!(began.elapsed() < PATIENCE, "never: {what}");
         }
     }
 }
@@ -135,15 +156,7 @@ async fn the_connection_limit_hangs_up_and_recovers() {
     }
     assert_eq!(Wire::connect(rig.address).await.end().await, b"");
     drop(kept);
-    let began = Instant::now();
-    loop {
-        let mut wire = Wire::connect(rig.address).await;
-        wire.send("GET / HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n").await;
-        if wire.end().await.starts_with(b"HTTP/1.1 200") {
-            break;
-        }
-        assert!(began.elapsed() < PATIENCE, "places never came back");
-    }
+    rig.until_served("places come back").await;
 }
 
 #[tokio::test]
@@ -176,6 +189,25 @@ async fn a_head_that_trickles_is_hung_up_on_and_a_used_connection_is_not() {
     }
     assert!(began.elapsed() > Duration::from_millis(900));
     assert_eq!(trickle.end().await, b"");
+}
+
+#[tokio::test]
+async fn readers_that_take_nothing_are_hung_up_on() {
+    let impatient = Limits { write_stall: Duration::from_millis(200), ..Limits::default() };
+    let rig = rig(1, &impatient, 1);
+    let mut piled = Wire::connect(rig.address).await;
+    piled.send("GET /big HTTP/1.1\r\nhost: t\r\n\r\n".repeat(100)).await;
+    rig.until("it is being answered", |shared| shared.began.load(SeqCst) >= 1).await;
+    rig.until_served("its place is free again").await;
+    assert!(piled.end().await.len() < 100 * BIG, "all but what the kernel had taken is dropped");
+
+    let rig = self::rig(1, &impatient, 1);
+    let mut closed_window = Wire::connect(rig.address).await;
+    // Settings with a window of zero, then GET http://t/big on stream 1.
+    closed_window.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0").await;
+    closed_window.send(b"\0\0\x0b\x01\x05\0\0\0\x01\x82\x86\x04\x04/big\x01\x01t").await;
+    rig.until("it has been answered", |shared| shared.left.load(SeqCst) == 1).await;
+    assert!(closed_window.end().await.len() < BIG);
 }
 
 #[tokio::test]

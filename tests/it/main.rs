@@ -7,6 +7,10 @@ mod deploy;
 #[cfg(test)]
 mod engine;
 #[cfg(test)]
+mod floods;
+#[cfg(test)]
+mod framing;
+#[cfg(test)]
 mod listener;
 #[cfg(test)]
 mod ops;
