@@ -1,13 +1,15 @@
-//! gRPC messages to types and back: predictions ([`decode`], [`encode`]) and everything else that can be asked ([`views`]).
+//! gRPC messages to types and back: predictions ([`parse`], [`decode`], [`encode`]) and everything else that can be asked ([`views`]).
 //! Called by the handlers of the gRPC transport.
 
 mod config;
 mod decode;
 mod encode;
 pub mod views;
+mod wire;
 
 pub use decode::{check_control, decode, wants_empty_final};
 pub use encode::{encode, stream_answer, stream_end, stream_error};
+pub use wire::parse;
 
 #[cfg(test)]
 pub(in crate::protocol) mod tests;

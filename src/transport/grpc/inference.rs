@@ -45,7 +45,7 @@ pub(super) async fn infer(shared: &Shared, request: Request<Incoming>) -> Respon
     let done = infer::run(
         &shared.gateway,
         origin,
-        |context| grpc::decode(parse(bytes)?, context),
+        |context| grpc::decode(grpc::parse(bytes)?, context),
         |response, form| call.frame(&grpc::encode(response, form)),
     );
     let outcome = done.await.map(|done| {
