@@ -1,6 +1,9 @@
-//! Layer 10: puts the layers together. `serve` builds them bottom-up, runs until a signal, and takes them down in the order
-//! that loses nothing.
+//! Layer 10: puts the layers together. [`App::start`] binds the addresses and builds the layers bottom-up, [`App::run`] serves
+//! until a signal and takes them down in the order that loses nothing. Called by the command line.
 
 mod options;
+mod ready_file;
+mod start;
 
 pub use options::{LogFormat, ModelControl, ServeOptions, Watch};
+pub use start::{Addresses, App, StartError};

@@ -8,23 +8,15 @@ use std::{
 };
 
 use super::table::{Cell, Paint, Table, Tone};
-use crate::types::{DType, ModelState, Signature, TensorSpec};
+use crate::{
+    app::Addresses,
+    types::{DType, ModelState, Signature, TensorSpec},
+};
 
 /// More elements than these make a line that nobody pastes.
 const MAX_ELEMENTS: usize = 1024;
 /// An example with at most this many elements is small enough, so the first model that has one is shown.
 const FEW_ELEMENTS: usize = 128;
-
-/// The addresses in use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Addresses {
-    /// HTTP, and gRPC on the same port.
-    pub http: SocketAddr,
-    /// gRPC.
-    pub grpc: SocketAddr,
-    /// Operations.
-    pub ops: SocketAddr,
-}
 
 /// A version that was wanted at start-up.
 #[derive(Clone, Debug)]

@@ -4,10 +4,19 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
 
-use super::{exit::Failure, flags::ServeFlags, layers, refusal};
-use crate::app::ServeOptions;
-
-pub use super::banner::{Addresses, Loaded, Started, banner};
+use super::{
+    banner::{Loaded, Started, banner},
+    exit::Failure,
+    flags::ServeFlags,
+    layers, refusal,
+    table::Paint,
+};
+use crate::{
+    app::{App, LogFormat, ServeOptions},
+    observe,
+    registry::{ModelEntry, Snapshot, VersionEntry},
+    types::ModelState,
+};
 
 /// What `weir serve` takes.
 #[derive(Args, Clone, Debug)]
@@ -38,7 +47,46 @@ pub fn run(command: ServeCommand) -> Result<ExitCode, Failure> {
     serve(options)
 }
 
-/// The seam to the application layer, which this build does not have yet.
 fn serve(options: ServeOptions) -> Result<ExitCode, Failure> {
-    Err(Failure::problem(format!("serving {}: not part of this build", options.registry.display())))
+    let format = match options.log_format {
+        LogFormat::Auto => observe::log::LogFormat::Auto,
+        LogFormat::Json => observe::log::LogFormat::Json,
+        LogFormat::Pretty => observe::log::LogFormat::Pretty,
+    };
+    let config = observe::log::LogConfig { format, level: options.log_level.clone() };
+    // Held to the end: dropping it writes what still waits.
+    let log = observe::log::init(&config).map_err(|error| Failure::usage(format!("--log-level: {error}")))?;
+    let app = App::start(options).map_err(|error| Failure::usage(error.to_string()))?;
+    app.gateway().metrics().count_log_drops(log.drops());
+    let addresses = *app.addresses();
+    let ran = app.run(|gateway| {
+        let snapshot = gateway.registry().snapshot();
+        print!("{}", banner(addresses, &started(&snapshot), Paint::of_stdout()));
+    });
+    ran.map_err(|error| Failure::problem(error.to_string()))
+}
+
+/// What start-up came to, version by version.
+fn started(snapshot: &Snapshot) -> Vec<Started<'_>> {
+    snapshot.models.values().flat_map(|entry| lines(entry)).collect()
+}
+
+fn lines(entry: &ModelEntry) -> Vec<Started<'_>> {
+    let model = entry.name.as_str();
+    if entry.versions.is_empty() {
+        let (version, state, reason) = (String::new(), ModelState::Unavailable, entry.reason.as_str());
+        return vec![Started { model, version, state, reason, loaded: None }];
+    }
+    entry.versions.iter().map(|version| line(model, version)).collect()
+}
+
+fn line<'a>(model: &'a str, entry: &'a VersionEntry) -> Started<'a> {
+    let loaded = entry.servable.as_deref().map(|servable| Loaded {
+        engine: servable.engine,
+        batch_limit: servable.lane.batch_limit(),
+        merging_off: servable.merging.off_because().map(|reason| reason.to_string()),
+        load_time: None,
+        signature: &servable.signature,
+    });
+    Started { model, version: entry.version.to_string(), state: entry.state, reason: &entry.reason, loaded }
 }

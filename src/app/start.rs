@@ -1,0 +1,221 @@
+//! From options to a running server and back: addresses are bound before a model is loaded, so that health answers from the
+//! first moment and a wrong port costs no time.
+
+use std::{
+    fmt, io,
+    net::{IpAddr, SocketAddr},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{ModelControl, ServeOptions, Watch, ready_file};
+use crate::{
+    engine::TractEngine,
+    gateway::{Gateway, GatewayOptions},
+    observe::Metrics,
+    protocol::settings::LogSettings,
+    registry::{Control, Engines, Registry, RegistryConfig, WatchMode},
+    scheduler::{Scheduler, SchedulerOptions},
+    shutdown::{self, Phases, Signals},
+    transport::{Budget, DataOptions, DataService, Endpoint, Intake, Limits, OpsOptions, OpsService, Server},
+};
+
+/// Connections that the ops listener serves at once.
+const OPS_CONNECTIONS: usize = 256;
+/// How long a peer may take for each KiB of a body.
+const BODY_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why a server did not start. The text names the option and what is wrong with it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StartError(String);
+
+impl StartError {
+    fn new(what: impl fmt::Display, error: impl fmt::Display) -> Self {
+        Self(format!("{what}: {error}"))
+    }
+}
+
+/// Where a server listens; unspecified binds are written as loopback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// HTTP (and gRPC).
+    pub http: SocketAddr,
+    /// gRPC (and HTTP).
+    pub grpc: SocketAddr,
+    /// Metrics, health and operators.
+    pub ops: SocketAddr,
+}
+
+/// A server that listens.
+#[derive(Debug)]
+pub struct App {
+    options: ServeOptions,
+    addresses: Addresses,
+    gateway: Arc<Gateway>,
+    registry: Arc<Registry>,
+    scheduler: Arc<Scheduler>,
+    server: Server,
+    stopping: CancellationToken,
+}
+
+impl App {
+    /// Binds, starts loading the registry, and begins to answer.
+    ///
+    /// # Errors
+    /// An address that cannot be bound, a registry that cannot be read, a token file that is not there.
+    pub fn start(options: ServeOptions) -> Result<Self, StartError> {
+        let http = bind("--http-port", options.host, options.http_port)?;
+        let grpc = bind("--grpc-port", options.host, options.grpc_port)?;
+        let ops = bind("--ops-port", options.ops_host, options.ops_port)?;
+        let addresses = Addresses { http: http.reachable(), grpc: grpc.reachable(), ops: ops.reachable() };
+        let metrics = Metrics::new();
+        let workers = SchedulerOptions { workers: options.workers, ..SchedulerOptions::default() };
+        let scheduler = Scheduler::start(workers).map_err(|error| StartError::new("--workers", error))?;
+        let engines = Engines::new(Arc::new(TractEngine::new()));
+        let registry =
+            Registry::start(registry_config(&options), engines, Arc::clone(&scheduler), Arc::clone(&metrics))
+                .map_err(|error| StartError::new(format_args!("registry '{}'", options.registry.display()), error))?;
+        let limits =
+            GatewayOptions { max_request_rows: options.max_request_rows, strict_readiness: options.strict_readiness };
+        let gateway = Gateway::new(Arc::clone(&registry), metrics, limits);
+        let stopping = CancellationToken::new();
+        let mut app = Self { options, addresses, gateway, registry, scheduler, server: Server::new(0), stopping };
+        app.listen(http, grpc, ops)?;
+        Ok(app)
+    }
+
+    fn listen(&mut self, http: Endpoint, grpc: Endpoint, ops: Endpoint) -> Result<(), StartError> {
+        let options = &self.options;
+        let threads = io_threads(options.io_threads);
+        let limits = Limits::default();
+        let budget = Budget::new(options.max_inflight_bytes);
+        let intake = Intake { max_body: options.max_body_bytes, patience: BODY_PATIENCE, budget };
+        let fail = |error: &dyn fmt::Display| StartError::new("listeners", error);
+        let data = DataOptions {
+            intake,
+            log_settings: log_settings(options),
+            explicit_control: options.model_control == ModelControl::Explicit,
+        };
+        let data =
+            DataService::new(Arc::clone(&self.gateway), data, self.stopping.clone()).map_err(|error| fail(&error))?;
+        let ops_service = OpsService::new(Arc::clone(&self.gateway), &ops_options(options, ops.address())?);
+        let mut server = Server::new(threads + 1);
+        let crew = server.crew(("weir-io", threads), &data, &limits, options.max_connections).map_err(|e| fail(&e))?;
+        server.open(http, &crew);
+        server.open(grpc, &crew);
+        let crew = server.crew(("weir-ops", 1), &ops_service, &limits, OPS_CONNECTIONS).map_err(|e| fail(&e))?;
+        server.open(ops, &crew);
+        server.start().map_err(|error| fail(&error))?;
+        self.server = server;
+        Ok(())
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// What it answers from.
+    pub fn gateway(&self) -> &Arc<Gateway> {
+        &self.gateway
+    }
+
+    /// Serves until SIGTERM or SIGINT, then drains. `started` is called once, when start-up has ended. The exit code is 0, or
+    /// 3 when the drain deadline was exceeded.
+    ///
+    /// # Errors
+    /// When the system refuses signal handlers, or the ready file cannot be written.
+    pub fn run(self, started: impl FnOnce(&Gateway)) -> Result<ExitCode, StartError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| StartError::new("runtime", error))?;
+        let Self { options, addresses, gateway, registry, scheduler, server, stopping } = self;
+        let outcome = runtime.block_on(async {
+            let mut signals = Signals::install().map_err(|error| StartError::new("signals", error))?;
+            let signal = tokio::select! {
+                () = until_started(&gateway) => {
+                    if let Some(path) = &options.ready_file {
+                        let what = format_args!("--ready-file '{}'", path.display()).to_string();
+                        ready_file::write(path, &addresses).map_err(|error| StartError::new(what, error))?;
+                    }
+                    started(&gateway);
+                    signals.next().await
+                }
+                signal = signals.next() => signal,
+            };
+            tracing::info!(signal, "shutting down");
+            let phases = Phases { notice: options.drain_notice, drain: options.drain_timeout };
+            let again = async { _ = signals.next().await };
+            let turns = (|| gateway.start_draining(), || stopping.cancel());
+            Ok(shutdown::drain(server, phases, turns, again).await)
+        })?;
+        registry.shutdown();
+        scheduler.shutdown();
+        tracing::info!(?outcome, "ended");
+        Ok(outcome.exit_code())
+    }
+}
+
+async fn until_started(gateway: &Gateway) {
+    let mut changed = gateway.changed();
+    while !gateway.started() {
+        if changed.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn bind(option: &str, host: IpAddr, port: u16) -> Result<Endpoint, StartError> {
+    let address = SocketAddr::new(host, port);
+    Endpoint::bind(address).map_err(|error: io::Error| StartError::new(format_args!("{option}: {address}"), error))
+}
+
+/// As many as there are cores: cheap models are run on these threads, and where models are dear they are mostly idle.
+fn io_threads(asked: usize) -> usize {
+    if asked == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { asked }
+}
+
+fn registry_config(options: &ServeOptions) -> RegistryConfig {
+    RegistryConfig {
+        watch: match options.watch {
+            Watch::Auto => WatchMode::Auto,
+            Watch::Poll => WatchMode::Poll,
+            Watch::Off => WatchMode::Off,
+        },
+        poll_interval: options.poll_interval,
+        settle: options.settle,
+        control: match options.model_control {
+            ModelControl::Auto => Control::Auto,
+            ModelControl::Explicit => Control::Explicit,
+        },
+        ..RegistryConfig::new(&options.registry)
+    }
+}
+
+fn ops_options(options: &ServeOptions, bind: SocketAddr) -> Result<OpsOptions, StartError> {
+    let token = options.ops_token_file.as_ref().map(|path| {
+        let what = format!("--ops-token-file '{}'", path.display());
+        let text = std::fs::read_to_string(path).map_err(|error| StartError::new(&what, error))?;
+        let token = text.trim().to_owned();
+        if token.is_empty() { Err(StartError::new(what, "is empty")) } else { Ok(token) }
+    });
+    Ok(OpsOptions {
+        bind,
+        token: token.transpose()?,
+        readonly: options.ops_readonly,
+        hosts: options.ops_allow_host.clone(),
+    })
+}
+
+fn log_settings(options: &ServeOptions) -> LogSettings {
+    let at_least = |levels: &[&str]| levels.contains(&options.log_level.as_str());
+    LogSettings {
+        info: !at_least(&["off", "error", "warn"]),
+        warning: !at_least(&["off", "error"]),
+        error: !at_least(&["off"]),
+        verbose_level: if at_least(&["trace"]) { 2 } else { u32::from(at_least(&["debug"])) },
+    }
+}
