@@ -229,6 +229,45 @@ def look_ups(rng):
        [{"a": f32(rng, n, 2), "b": f32(rng, n, 2)} for n in (1, 3)])  # fmt: skip
 
 
+def machines(rng):
+    """Support vector machines: every kernel, two and three classes, with and without probabilities, linear ones."""
+    x = {"x": ("FP32", ["N", 3])}
+    feeds = [{"x": f32(rng, n, 3)} for n in (1, 9)]
+    number = 0
+    for kernel in ("LINEAR", "POLY", "RBF", "SIGMOID"):
+        shared = {"kernel_type": kernel, "kernel_params": [0.7, 0.3, 3.0], "support_vectors": f32(rng, 5 * 3).tolist()}
+        for classes, probable, post in ((2, 0, "NONE"), (2, 1, "NONE"), (3, 0, "NONE"), (3, 1, "SOFTMAX"), (2, 0, "LOGISTIC")):
+            pairs = classes * (classes - 1) // 2
+            attributes = {
+                **shared,
+                "coefficients": f32(rng, (classes - 1) * 5).tolist(),
+                "rho": f32(rng, pairs).tolist(),
+                "vectors_per_class": [2, 3] if classes == 2 else [2, 1, 2],
+                "post_transform": post,
+            }
+            if probable:
+                attributes |= {"prob_a": (-np.abs(f32(rng, pairs))).tolist(), "prob_b": f32(rng, pairs).tolist()}
+            strings = number % 3 == 2
+            labels = [f"c{k}" for k in range(classes)] if strings else [k * 2 + 3 for k in range(classes)]
+            attributes["classlabels_strings" if strings else "classlabels_ints"] = labels
+            columns = classes if probable or classes == 2 else pairs
+            outputs = {"label": ("BYTES" if strings else "INT64", ["N"]), "scores": ("FP32", ["N", columns])}
+            ml(f"svm-classifier-{number:02}", x, outputs, "SVMClassifier", attributes, feeds)
+            number += 1
+        for one_class in (0, 1):
+            attributes = {**shared, "coefficients": f32(rng, 5).tolist(), "rho": f32(rng, 1).tolist(), "n_supports": 5}
+            attributes["one_class"] = one_class
+            ml(f"svm-regressor-{kernel.lower()}-{one_class}", x, {"y": ("FP32", ["N", 1])}, "SVMRegressor", attributes, feeds)
+    linear = {"kernel_params": [0.0, 0.0, 0.0], "rho": [0.25]}
+    ml("svm-regressor-liblinear", x, {"y": ("FP32", ["N", 1])}, "SVMRegressor",
+       {**linear, "coefficients": f32(rng, 3).tolist(), "n_supports": 0}, feeds)  # fmt: skip
+    for classes, post in ((2, "NONE"), (2, "LOGISTIC"), (3, "NONE"), (3, "SOFTMAX")):
+        attributes = {**linear, "coefficients": f32(rng, 3 * classes).tolist(), "post_transform": post}
+        attributes["classlabels_ints"] = [k * 2 + 3 for k in range(classes)]
+        ml(f"svm-classifier-liblinear-{classes}-{post.lower()}", x,
+           {"label": ("INT64", ["N"]), "scores": ("FP32", ["N", classes])}, "SVMClassifier", attributes, feeds)  # fmt: skip
+
+
 def zip_map(rng):
     """ONNX Runtime answers a list of maps; here the probabilities come as the tensor they were."""
     made = model("zip-map", {"x": ("FP32", ["N", 2])}, {"y": ("FP32", ["N", 2])}, [
@@ -323,6 +362,7 @@ def main():
     linear(rng)
     around(rng)
     look_ups(rng)
+    machines(rng)
     zip_map(rng)
     repaired(rng)
     recurrent(rng)

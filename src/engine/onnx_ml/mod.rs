@@ -12,6 +12,7 @@ mod linear;
 mod normalizer;
 mod post;
 mod scaler;
+mod svm;
 mod trees;
 
 /// What a node of the file becomes.
@@ -27,6 +28,8 @@ pub(super) fn register(operators: &mut OnnxOpRegister) {
     operators.insert("LinearRegressor", linear::regressor);
     operators.insert("Normalizer", normalizer::normalizer);
     operators.insert("OneHotEncoder", features::one_hot);
+    operators.insert("SVMClassifier", svm::classifier);
+    operators.insert("SVMRegressor", svm::regressor);
     operators.insert("Scaler", scaler::scaler);
     operators.insert("TreeEnsembleClassifier", trees::classifier);
     operators.insert("TreeEnsembleRegressor", trees::regressor);

@@ -9,6 +9,7 @@ use tract_onnx::pb::{GraphProto, ModelProto, NodeProto};
 
 use super::LoadError;
 
+mod attributes;
 mod file;
 mod names;
 mod operators;
@@ -33,6 +34,7 @@ pub(super) fn check(
 ) -> Result<(), LoadError> {
     let Some(graph) = model.graph.as_mut() else { return Err(LoadError::new("model: has no graph")) };
     operators::check(graph, known)?;
+    attributes::check(graph)?;
     tensors::settle(graph, side_files)?;
     names::check(graph)?;
     order::sort(graph)?;

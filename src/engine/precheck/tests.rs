@@ -217,3 +217,24 @@ fn random_and_batch_wide_operators_are_named() {
     ];
     assert_eq!(found, want);
 }
+
+#[test]
+fn sizes_in_attributes_are_bounded() {
+    let with = |name: &str, ints: &[i64]| {
+        let mut only = node("AveragePool", &["x"], &["y"]);
+        only.attribute.push(AttributeProto { name: name.into(), ints: ints.to_vec(), ..Default::default() });
+        checked(&mut model(vec![only], vec![]))
+    };
+    assert_eq!(with("kernel_shape", &[5, 5]), Ok(()));
+    assert_eq!(with("starts", &[i64::MIN]), Ok(()), "not a size");
+    let refused = |name: &str, ints: &[i64], text: &str| {
+        assert_eq!(
+            with(name, ints),
+            Err(format!("node 'y' (AveragePool): attribute '{name}': expected at most {text}"))
+        );
+    };
+    refused("kernel_shape", &[5, 1 << 40], "134217728, got 1099511627776");
+    refused("kernel_shape", &[1 << 20, 1 << 20], "134217728, got 1099511627776");
+    refused("axes", &[65], "64, got 65");
+    refused("axes", &[i64::MIN], "64, got -9223372036854775808");
+}

@@ -42,6 +42,8 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no text");
+    // Errors that were unwrapped bring their stack along.
+    let text = text.split("Stack backtrace").next().unwrap_or(text);
     format!("panicked: {}", one_line(text))
 }
 

@@ -1,0 +1,68 @@
+//! Attributes that say how large something is: within reason, since the graph library allocates or loops by them.
+
+use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto};
+
+use super::{super::LoadError, label, quoted, subgraphs};
+
+/// Dimensions that a tensor may have.
+const MAX_RANK: i64 = 64;
+
+/// What a size may be, and the product of those of one attribute.
+const MAX_SIZE: i64 = 1 << 27;
+
+/// Attributes that count dimensions.
+const RANKS: [&str; 4] = ["axes", "axis", "batch_dims", "perm"];
+
+/// Attributes that are sizes.
+const SIZES: [&str; 19] = [
+    "block_size",
+    "blocksize",
+    "dilations",
+    "group",
+    "hidden_size",
+    "kernel_shape",
+    "kv_num_heads",
+    "n_targets",
+    "num_heads",
+    "num_outputs",
+    "output_padding",
+    "output_shape",
+    "pads",
+    "sample_size",
+    "shape",
+    "size",
+    "split",
+    "strides",
+    "targets",
+];
+
+/// Checks the sizes among the attributes of all nodes.
+///
+/// # Errors
+/// `node 'x' (Op): attribute 'axis': expected at most 64, got 9223372036854775807`.
+pub(super) fn check(graph: &GraphProto) -> Result<(), LoadError> {
+    for node in &graph.node {
+        node.attribute.iter().try_for_each(|attribute| check_attribute(node, attribute))?;
+        subgraphs(node).try_for_each(check)?;
+    }
+    Ok(())
+}
+
+fn check_attribute(node: &NodeProto, attribute: &AttributeProto) -> Result<(), LoadError> {
+    let name = attribute.name.as_str();
+    let most = match name {
+        _ if RANKS.contains(&name) => MAX_RANK,
+        _ if SIZES.contains(&name) => MAX_SIZE,
+        _ => return Ok(()),
+    };
+    let fail = |got: i64| {
+        let (label, name) = (label(node), quoted(name));
+        LoadError::new(format!("{label}: attribute {name}: expected at most {most}, got {got}"))
+    };
+    let values = attribute.ints.iter().chain([&attribute.i]);
+    if let Some(large) = values.clone().find(|value| value.unsigned_abs() > most.unsigned_abs()) {
+        return Err(fail(*large));
+    }
+    let volume = attribute.ints.iter().fold(1_i64, |volume, size| volume.saturating_mul((*size).max(1)));
+    if matches!(name, "kernel_shape" | "output_shape") && volume > most { Err(fail(volume)) } else { Ok(()) }
+}
