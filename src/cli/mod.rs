@@ -6,13 +6,18 @@
 //! | [`serve`] | `weir serve` |
 //! | [`flags`], [`layers`], [`refusal`] | its options, where they come from, what it refuses |
 //! | [`banner`] | what it prints at start-up |
-//! | [`push`] | `weir push` |
+//! | [`models`], [`push`], [`health`] | `weir models`, `push`, `healthcheck` |
+//! | [`client`] | asks a running gateway |
 //! | [`table`], [`output`], [`exit`] | tables and colours, table or JSON, exit codes |
 
 pub mod banner;
+pub mod client;
 pub mod exit;
 pub mod flags;
+pub mod health;
 pub mod layers;
+pub mod models;
+mod models_view;
 pub mod output;
 pub mod push;
 pub mod refusal;
@@ -23,6 +28,7 @@ use std::{ffi::OsString, io::Write as _, process::ExitCode};
 
 use clap::{
     CommandFactory as _, FromArgMatches as _, Parser, Subcommand,
+    builder::Resettable,
     error::{ContextKind, ContextValue},
 };
 
@@ -43,11 +49,15 @@ enum Command {
     /// Every option is also an environment variable and a key of weir.toml: --http-port is WEIR_HTTP_PORT and http_port. A
     /// flag wins over the environment, the environment over the file, the file over the default.
     Serve(Box<serve::ServeCommand>),
+    /// Show what a gateway has loaded: state, engine, batching, digest
+    Models(models::ModelsCommand),
     /// Publish a version of a model into a registry directory
     ///
     /// The version appears whole or not at all: its files are copied into a hidden folder, digests are added, and one rename
     /// makes it visible. A gateway that watches the directory then loads it.
     Push(push::PushCommand),
+    /// Exit with 0 when a gateway is ready, else with 1
+    Healthcheck(health::HealthCommand),
     /// Print a completion script for a shell
     Completions {
         /// Which shell
@@ -57,7 +67,12 @@ enum Command {
 
 /// The whole command line, with environment variables and defaults in the help.
 pub fn command() -> clap::Command {
-    Cli::command().mut_subcommand("serve", flags::annotate)
+    let without_empty = |arg: clap::Arg| match arg.get_env().and_then(std::env::var_os) {
+        // As for serve: compose files turn an absent value into an empty one.
+        Some(value) if value.is_empty() => arg.env(Resettable::Reset),
+        _ => arg,
+    };
+    Cli::command().mut_subcommands(|command| command.mut_args(without_empty)).mut_subcommand("serve", flags::annotate)
 }
 
 /// Parses the arguments, runs the command, and prints what it says.
@@ -78,6 +93,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             Ok(code) => return code,
             Err(failure) => Err(failure),
         },
+        Command::Models(command) => models::run(command),
+        Command::Healthcheck(command) => health::run(command),
         Command::Push(command) => push::run(command),
         Command::Completions { shell } => Ok(completions(shell)),
     };

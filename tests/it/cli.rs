@@ -1,5 +1,7 @@
 //! The `weir` command as a program: its help, its exit codes, what it says about wrong arguments and files.
 
+mod client;
+
 use std::{
     path::Path,
     process::{Command, Output},
