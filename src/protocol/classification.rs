@@ -36,7 +36,7 @@ pub fn apply(
 }
 
 /// The `count` largest values of each row as BYTES, best first, `value:index` or `value:index:label` where `names` has a name
-/// for the index. Shape: [rows, n] when `batched`, else [n], with n at most the number of classes. Values are written so that
+/// for the index. Shape: `[rows, n]` when `batched`, else `[n]`, with n at most the number of classes. Values are written so that
 /// they read back exactly; NaN comes last; equal values keep their order.
 ///
 /// # Errors

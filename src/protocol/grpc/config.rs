@@ -24,7 +24,6 @@ pub fn model_config(view: &ModelConfigView) -> pb::ModelConfigResponse {
         input: view.signature.inputs.iter().map(|spec| input(spec, batched)).collect(),
         output: view.signature.outputs.iter().map(|spec| output(spec, batched)).collect(),
         scheduling_choice: merges.then(|| SchedulingChoice::DynamicBatching(dynamic_batching(&view.batching))),
-        default_model_filename: "model.onnx".to_owned(),
         parameters: parameters(view),
         ..Default::default()
     };
@@ -94,12 +93,12 @@ fn parameters(view: &ModelConfigView) -> HashMap<String, pb::ModelParameter> {
     let loaded = view.loaded_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     let mut entries = vec![
         ("weir_version", view.version.to_string()),
+        ("weir_batch_limit", view.batch_limit.to_string()),
         ("weir_digest", view.digest.to_string()),
         ("weir_loaded_at_ms", loaded.to_string()),
     ];
-    match &view.merging_off {
-        Some(reason) => entries.push(("weir_merging_off", reason.to_string())),
-        None => entries.push(("weir_batch_limit", view.batch_limit.to_string())),
+    if let Some(reason) = &view.merging_off {
+        entries.push(("weir_merging_off", reason.to_string()));
     }
     entries.into_iter().map(|(name, string_value)| (name.to_owned(), pb::ModelParameter { string_value })).collect()
 }
