@@ -66,7 +66,15 @@ impl From<Error> for Refused {
     }
 }
 
+/// Bytes that a request which is not a prediction may have: its parsed form may be many times as large.
+const SMALL: usize = 1 << 20;
+
 impl Intake {
+    /// The bounds for requests that are not predictions.
+    pub(super) fn small(&self) -> Self {
+        Self { max_body: self.max_body.min(SMALL), ..self.clone() }
+    }
+
     /// The error for a body above the limit.
     pub(super) fn too_large(&self) -> Error {
         Error::new(ErrorCode::TooLarge, format!("body: expected at most {} bytes, got more", self.max_body))

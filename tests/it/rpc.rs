@@ -156,6 +156,29 @@ async fn streams_report_failures_and_go_on() {
 }
 
 #[tokio::test]
+async fn messages_that_would_explode_are_refused_in_either_way() {
+    let site = Site::open(Plan::default());
+    let mut client = Client::new(site.channel().await);
+    let bomb = pb::ModelInferRequest { inputs: vec![Default::default(); 400_000], ..request(1) };
+    let status = client.model_infer(bomb.clone()).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    let mut answers = client.model_stream_infer(tokio_stream::iter([bomb, request(1)])).await.unwrap().into_inner();
+    assert_eq!(answers.next().await.unwrap().unwrap().error_message, status.message());
+    assert!(answers.next().await.unwrap().unwrap().error_message.starts_with("model 'nobody'"));
+}
+
+#[tokio::test]
+async fn requests_that_are_not_predictions_are_small() {
+    let site = Site::open(Plan { max_body: 16 << 20, ..Plan::default() });
+    let mut client = Client::new(site.channel().await);
+    assert!(is_unknown(&client.model_infer(request(8 << 20)).await.unwrap_err()));
+    let asked = pb::ModelReadyRequest { name: "n".repeat(2 << 20), ..Default::default() };
+    assert_eq!(client.model_ready(asked).await.unwrap_err().code(), Code::ResourceExhausted);
+    let reply = site.wire().await.call("POST", "/v2/repository/index", "", &vec![b' '; 2 << 20]).await;
+    assert_eq!(reply.status, 413);
+}
+
+#[tokio::test]
 async fn deadlines_and_ids() {
     let site = Site::open(Plan::default());
     let mut client = Client::new(site.channel().await);

@@ -68,7 +68,7 @@ pub(super) async fn other(shared: &Shared, request: Request<Incoming>) -> Respon
         Err(error) => return refusal(Echo::of(&parts.headers), &error),
     };
     let outcome = async {
-        let (message, _share) = call.bytes(body, &shared.options.intake).await?;
+        let (message, _share) = call.bytes(body, &shared.options.intake.small()).await?;
         Ok((reply(shared, &call, &method, message).await?, HeaderMap::new()))
     };
     let outcome = outcome.await;

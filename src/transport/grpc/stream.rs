@@ -10,13 +10,16 @@ use std::{
     time::Instant,
 };
 
+use bytes::{Buf as _, Bytes};
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
-use prost::Message as _;
 use tokio_stream::Stream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tonic::{Code, Status, Streaming, codec::CompressionEncoding};
-use tonic_prost::ProstCodec;
+use tonic::{
+    Code, Status, Streaming,
+    codec::{Codec, CompressionEncoding, DecodeBuf, Decoder},
+};
+use tonic_prost::ProstEncoder;
 
 use super::unary::{Call, refusal};
 use crate::{
@@ -35,6 +38,33 @@ use crate::{
 /// Requests of one stream that are worked on at once.
 const AT_ONCE: usize = 16;
 
+/// Takes messages as bytes: they are parsed where they are counted, and only after they have been found safe to parse.
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = pb::ModelStreamInferResponse;
+    type Decode = Bytes;
+    type Encoder = ProstEncoder<pb::ModelStreamInferResponse>;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        ProstEncoder::default()
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        Self
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, message: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(message.copy_to_bytes(message.remaining())))
+    }
+}
+
 type Answer = Result<Vec<pb::ModelStreamInferResponse>, Status>;
 type Work = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
@@ -52,11 +82,11 @@ pub(super) async fn answer(shared: &Shared, request: Request<Incoming>) -> Respo
         headers: request.headers().clone(),
     };
     let stopping = shared.stopping.clone();
-    let mut codec = tonic::server::Grpc::new(ProstCodec::default())
+    let mut codec = tonic::server::Grpc::new(Raw)
         .max_decoding_message_size(shared.options.intake.max_body)
         .accept_compressed(CompressionEncoding::Gzip)
         .accept_compressed(CompressionEncoding::Deflate);
-    let service = tower::service_fn(move |request: tonic::Request<Streaming<pb::ModelInferRequest>>| {
+    let service = tower::service_fn(move |request: tonic::Request<Streaming<Bytes>>| {
         let answers = Answers::new(request.into_inner(), desk.clone(), stopping.clone());
         std::future::ready(Ok(tonic::Response::new(answers)))
     });
@@ -77,9 +107,9 @@ struct Desk {
 }
 
 impl Desk {
-    async fn work(self, message: pb::ModelInferRequest) -> Answer {
-        let id = message.id.clone();
-        match guarded(self.infer(message)).await.and_then(|outcome| outcome) {
+    async fn work(self, message: Bytes) -> Answer {
+        let mut id = String::new();
+        match guarded(self.infer(message, &mut id)).await.and_then(|outcome| outcome) {
             Ok(answers) => Ok(answers),
             Err(error) => {
                 Echo::of(&self.headers).log(&error);
@@ -88,9 +118,9 @@ impl Desk {
         }
     }
 
-    async fn infer(&self, message: pb::ModelInferRequest) -> Result<Vec<pb::ModelStreamInferResponse>, Error> {
+    async fn infer(&self, message: Bytes, id: &mut String) -> Result<Vec<pb::ModelStreamInferResponse>, Error> {
         let mut share = self.intake.budget.share();
-        if let Err(error) = self.intake.admit(&mut share, message.encoded_len()) {
+        if let Err(error) = self.intake.admit(&mut share, message.len()) {
             infer::refuse(&self.gateway, Protocol::Grpc, &error);
             return Err(error);
         }
@@ -100,6 +130,8 @@ impl Desk {
             &self.gateway,
             origin,
             |context| {
+                let message = grpc::parse(message)?;
+                id.clone_from(&message.id);
                 let (request, form) = grpc::decode(message, context)?;
                 empty_final = grpc::wants_empty_final(&request);
                 Ok((request, form))
@@ -122,7 +154,7 @@ enum Slot {
 
 /// The answers of a stream.
 struct Answers {
-    requests: Option<Streaming<pb::ModelInferRequest>>,
+    requests: Option<Streaming<Bytes>>,
     desk: Desk,
     slots: VecDeque<Slot>,
     /// Answers of the oldest request that have not been given yet.
@@ -133,7 +165,7 @@ struct Answers {
 }
 
 impl Answers {
-    fn new(requests: Streaming<pb::ModelInferRequest>, desk: Desk, stopping: CancellationToken) -> Self {
+    fn new(requests: Streaming<Bytes>, desk: Desk, stopping: CancellationToken) -> Self {
         Self {
             requests: Some(requests),
             desk,

@@ -50,7 +50,7 @@ async fn other(
     body: Incoming,
 ) -> Result<Response<Body>, Failed> {
     let gateway = &shared.gateway;
-    let (body, _share) = body::take(&shared.options.intake, headers, body).await?;
+    let (body, _share) = body::take(&shared.options.intake.small(), headers, body).await?;
     let answer: Bytes = match route {
         Route::Live => return Ok(health::live(gateway)),
         Route::Ready => return Ok(health::ready(gateway)),
