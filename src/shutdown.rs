@@ -68,12 +68,12 @@ impl Signals {
     }
 }
 
-/// Runs the phases. Of `turns`, the first turns health at once, the second ends streams that would otherwise go on, once
-/// nothing new is accepted; `again` resolves at the second signal.
+/// Runs the phases. `start_draining` turns health at once; `again` resolves at the second signal. Streams that would otherwise
+/// go on end with the doors' closing, see [`Server::stopping`].
 pub async fn drain(
     mut server: Server,
     phases: Phases,
-    (start_draining, end_streams): (impl FnOnce(), impl FnOnce()),
+    start_draining: impl FnOnce(),
     again: impl Future<Output = ()>,
 ) -> Outcome {
     let mut again = std::pin::pin!(again);
@@ -81,7 +81,7 @@ pub async fn drain(
     start_draining();
     tracing::info!(notice = ?phases.notice, drain = ?phases.drain, "draining");
     let ended = tokio::select! {
-        ended = polite(&mut server, phases, end_streams, &mut aborted) => ended,
+        ended = polite(&mut server, phases, &mut aborted) => ended,
         () = &mut again => false,
     };
     if !ended {
@@ -95,9 +95,8 @@ pub async fn drain(
 }
 
 /// Notice and drain; false when the drain deadline passed.
-async fn polite(server: &mut Server, phases: Phases, end_streams: impl FnOnce(), aborted: &mut usize) -> bool {
+async fn polite(server: &mut Server, phases: Phases, aborted: &mut usize) -> bool {
     tokio::time::sleep(phases.notice).await;
     server.finish();
-    end_streams();
     tokio::time::timeout(phases.drain, server.ended(aborted)).await.is_ok()
 }

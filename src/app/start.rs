@@ -9,8 +9,6 @@ use std::{
     time::Duration,
 };
 
-use tokio_util::sync::CancellationToken;
-
 use super::{ModelControl, ServeOptions, Watch, ready_file};
 use crate::{
     engine::TractEngine,
@@ -59,7 +57,6 @@ pub struct App {
     registry: Arc<Registry>,
     scheduler: Arc<Scheduler>,
     server: Server,
-    stopping: CancellationToken,
 }
 
 impl App {
@@ -82,8 +79,7 @@ impl App {
         let limits =
             GatewayOptions { max_request_rows: options.max_request_rows, strict_readiness: options.strict_readiness };
         let gateway = Gateway::new(Arc::clone(&registry), metrics, limits);
-        let stopping = CancellationToken::new();
-        let mut app = Self { options, addresses, gateway, registry, scheduler, server: Server::new(0), stopping };
+        let mut app = Self { options, addresses, gateway, registry, scheduler, server: Server::new(0) };
         app.listen(http, grpc, ops)?;
         Ok(app)
     }
@@ -100,10 +96,10 @@ impl App {
             log_settings: log_settings(options),
             explicit_control: options.model_control == ModelControl::Explicit,
         };
-        let data =
-            DataService::new(Arc::clone(&self.gateway), data, self.stopping.clone()).map_err(|error| fail(&error))?;
-        let ops_service = OpsService::new(Arc::clone(&self.gateway), &ops_options(options, ops.address())?);
         let mut server = Server::new(threads + 1);
+        let data =
+            DataService::new(Arc::clone(&self.gateway), data, server.stopping()).map_err(|error| fail(&error))?;
+        let ops_service = OpsService::new(Arc::clone(&self.gateway), &ops_options(options, ops.address())?);
         let crew = server.crew(("weir-io", threads), &data, &limits, options.max_connections).map_err(|e| fail(&e))?;
         server.open(http, &crew);
         server.open(grpc, &crew);
@@ -132,7 +128,7 @@ impl App {
     pub fn run(self, started: impl FnOnce(&Gateway)) -> Result<ExitCode, StartError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| StartError::new("runtime", error))?;
-        let Self { options, addresses, gateway, registry, scheduler, server, stopping } = self;
+        let Self { options, addresses, gateway, registry, scheduler, server } = self;
         let outcome = runtime.block_on(async {
             let mut signals = Signals::install().map_err(|error| StartError::new("signals", error))?;
             let signal = tokio::select! {
@@ -149,8 +145,7 @@ impl App {
             tracing::info!(signal, "shutting down");
             let phases = Phases { notice: options.drain_notice, drain: options.drain_timeout };
             let again = async { _ = signals.next().await };
-            let turns = (|| gateway.start_draining(), || stopping.cancel());
-            Ok(shutdown::drain(server, phases, turns, again).await)
+            Ok(shutdown::drain(server, phases, || gateway.start_draining(), again).await)
         })?;
         registry.shutdown();
         scheduler.shutdown();

@@ -19,7 +19,6 @@ use super::{
     pulse::{Order, Pulse},
     watch::Watch,
 };
-use crate::scheduler::Home;
 
 /// Accepted connections that may wait for one thread.
 const INBOX: usize = 128;
@@ -60,13 +59,7 @@ pub(super) fn start<H: Handler>(
     let (inbox, taken) = mpsc::channel(INBOX);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     thread::Builder::new().name(name).spawn(move || {
-        let thread = IoThread {
-            handler,
-            limits,
-            tracker: TaskTracker::new(),
-            gone: CancellationToken::new(),
-            connections: Vec::new(),
-        };
+        let thread = IoThread { handler, limits, tracker: TaskTracker::new(), connections: Vec::new() };
         let aborted = runtime.block_on(thread.run(taken, phase));
         // Nobody listens when the server was dropped without a shutdown.
         let _ = done.blocking_send(aborted);
@@ -78,8 +71,6 @@ struct IoThread<H> {
     handler: H,
     limits: Limits,
     tracker: TaskTracker,
-    /// Cancelled when no connection is left that waits for an answer of the scheduler.
-    gone: CancellationToken,
     connections: Vec<Watch>,
 }
 
@@ -88,7 +79,6 @@ impl<H: Handler> IoThread<H> {
         let gone = CancellationToken::new();
         self.handler.enter(&self.tracker, gone.clone());
         let builder = Arc::new(connection::builder(&self.limits, Spawn(self.tracker.clone())));
-        Home::install(&self.tracker, self.gone.clone());
         let mut look = ticks(self.limits.pace());
         loop {
             tokio::select! {

@@ -26,5 +26,4 @@ pub use intake::Intake;
 pub use limits::Limits;
 pub use listener::{Crew, Endpoint, Server};
 pub use ops::{OpsOptions, OpsService};
-pub use policy::Exposure;
 pub use service::{DataOptions, DataService};

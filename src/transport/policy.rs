@@ -1,8 +1,6 @@
 //! Who may do what on which listener. Handlers parse a request into an [`Action`] first and ask here with that, never with a
 //! path or a method name, so that every spelling of a request meets the same rule. Pure.
 
-use std::net::SocketAddr;
-
 use crate::types::{Error, ErrorCode};
 
 /// What a request does, whatever it was called on the wire.
@@ -88,48 +86,6 @@ pub(super) fn decide_ops(rules: OpsRules, action: Action, given: Credentials) ->
     Ok(())
 }
 
-/// What would be reachable from where.
-#[derive(Clone, Copy, Debug)]
-pub struct Exposure {
-    /// Where the data listeners bind.
-    pub data: SocketAddr,
-    /// Where the ops listener binds.
-    pub ops: SocketAddr,
-    /// `--model-control explicit`.
-    pub explicit_control: bool,
-    /// `--insecure-data-control`.
-    pub insecure_data_control: bool,
-    /// `--ops-token-file`.
-    pub ops_token: bool,
-    /// `--ops-readonly`.
-    pub ops_readonly: bool,
-    /// `--insecure-ops`.
-    pub insecure_ops: bool,
-}
-
-impl Exposure {
-    /// Refuses to start with state that strangers could change.
-    ///
-    /// # Errors
-    /// `InvalidArgument` naming the flags that would do.
-    pub fn check(&self) -> Result<(), Error> {
-        let protected = self.ops_token || self.ops_readonly || self.insecure_ops;
-        if !self.ops.ip().is_loopback() && !protected {
-            return Err(Error::invalid(format!(
-                "ops listener: {} is not loopback, which needs --ops-token-file, --ops-readonly or --insecure-ops",
-                self.ops
-            )));
-        }
-        if !self.data.ip().is_loopback() && self.explicit_control && !self.insecure_data_control {
-            return Err(Error::invalid(format!(
-                "data listener: {} is not loopback, which with --model-control explicit needs --insecure-data-control",
-                self.data
-            )));
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,29 +137,5 @@ mod tests {
             assert_eq!(code(Action::Read, Credentials { token, ..good }), Some(ErrorCode::Unauthenticated));
         }
         assert_eq!(code(Action::Write, Credentials { json: false, ..good }), Some(ErrorCode::InvalidArgument));
-    }
-
-    #[test]
-    fn exposed_listeners_must_be_meant() {
-        let at = |address: &str| address.parse::<SocketAddr>().unwrap();
-        let local = Exposure {
-            data: at("127.0.0.1:8000"),
-            ops: at("[::1]:8002"),
-            explicit_control: true,
-            insecure_data_control: false,
-            ops_token: false,
-            ops_readonly: false,
-            insecure_ops: false,
-        };
-        assert_eq!(local.check(), Ok(()));
-        let ops = Exposure { ops: at("0.0.0.0:8002"), ..local };
-        assert!(ops.check().unwrap_err().text().contains("--ops-token-file"));
-        assert_eq!(Exposure { ops_token: true, ..ops }.check(), Ok(()));
-        assert_eq!(Exposure { ops_readonly: true, ..ops }.check(), Ok(()));
-        assert_eq!(Exposure { insecure_ops: true, ..ops }.check(), Ok(()));
-        let data = Exposure { data: at("[::]:8000"), ..local };
-        assert!(data.check().unwrap_err().text().contains("--insecure-data-control"));
-        assert_eq!(Exposure { insecure_data_control: true, ..data }.check(), Ok(()));
-        assert_eq!(Exposure { explicit_control: false, ..data }.check(), Ok(()));
     }
 }

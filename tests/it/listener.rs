@@ -253,7 +253,7 @@ async fn a_drain_answers_what_is_in_flight_and_waits_for_nobody_else() {
 
     let Rig { server, address, shared } = rig;
     let start = Instant::now();
-    let draining = shutdown::drain(server, PROMPT, (|| {}, || {}), std::future::pending());
+    let draining = shutdown::drain(server, PROMPT, || {}, std::future::pending());
     let clients = async {
         assert_eq!(idle.end().await, b"");
         assert_eq!(silent.end().await, b"");
@@ -285,7 +285,7 @@ async fn the_drain_deadline_and_a_second_signal_abort() {
             }
         };
         let start = Instant::now();
-        let outcome = shutdown::drain(rig.server, phases, (|| {}, || {}), again).await;
+        let outcome = shutdown::drain(rig.server, phases, || {}, again).await;
         assert_eq!(outcome, Outcome::Aborted(1));
         assert_eq!(format!("{:?}", outcome.exit_code()), format!("{:?}", ExitCode::from(3)));
         assert!(start.elapsed() < Duration::from_secs(5));
@@ -299,7 +299,7 @@ async fn requests_are_taken_during_the_notice() {
     let address = rig.address;
     let phases = Phases { notice: Duration::from_millis(300), ..PROMPT };
     let (told, hears) = tokio::sync::oneshot::channel();
-    let draining = shutdown::drain(rig.server, phases, (|| told.send(()).unwrap(), || {}), std::future::pending());
+    let draining = shutdown::drain(rig.server, phases, || told.send(()).unwrap(), std::future::pending());
     let client = async {
         hears.await.unwrap();
         assert_eq!(Wire::connect(address).await.get("/").await.status, 200);

@@ -219,7 +219,7 @@ async fn a_shutdown_answers_predictions_in_flight_and_ends_idle_streams() {
 
     let Site { server, gateway, script, .. } = site;
     let phases = Phases { notice: Duration::ZERO, drain: Duration::from_secs(15) };
-    let draining = shutdown::drain(server, phases, (|| gateway.start_draining(), || {}), std::future::pending());
+    let draining = shutdown::drain(server, phases, || gateway.start_draining(), std::future::pending());
     let clients = async {
         assert_eq!(idle.next().await.unwrap().unwrap_err().code(), Code::Unavailable);
         script.open();

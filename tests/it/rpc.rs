@@ -226,7 +226,7 @@ async fn health_is_checked_and_watched() {
 
     let gateway = Arc::clone(&site.gateway);
     let phases = Phases { notice: Duration::ZERO, drain: Duration::from_secs(10) };
-    let draining = shutdown::drain(site.server, phases, (|| gateway.start_draining(), || {}), std::future::pending());
+    let draining = shutdown::drain(site.server, phases, || gateway.start_draining(), std::future::pending());
     let watched = async {
         for mut stream in [server, nobody] {
             assert_eq!(stream.next().await.unwrap().unwrap().status(), ServingStatus::NotServing);

@@ -266,8 +266,7 @@ async fn draining_turns_readiness_and_hangs_up_after_the_answer() {
     let mut wire = site.wire().await;
     assert_eq!(wire.get("/v2").await.status, 200);
     let (gateway, phases) = (site.gateway, Phases { notice: Duration::ZERO, drain: Duration::from_secs(10) });
-    let outcome =
-        shutdown::drain(site.server, phases, (|| gateway.start_draining(), || {}), std::future::pending()).await;
+    let outcome = shutdown::drain(site.server, phases, || gateway.start_draining(), std::future::pending()).await;
     assert_eq!(outcome, Outcome::Clean);
     assert_eq!(wire.end().await, b"");
     assert!(!gateway.ready());
