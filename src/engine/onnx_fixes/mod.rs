@@ -1,4 +1,4 @@
-//! Standard operators that the graph library gets wrong, or only runs when an input is a constant. Each wraps the library's
+//! Standard operators that the graph library gets wrong, does not check, or only runs when an input is a constant. Each wraps the library's
 //! own operator, which keeps inferring shapes and does the work where it does it well. Called once, by `TractEngine::new`.
 
 use std::sync::LazyLock;
@@ -15,6 +15,7 @@ use tract_onnx::{
 
 mod log_sum_exp;
 mod quantize;
+mod ranked;
 
 /// What a node of the file becomes.
 type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
@@ -28,6 +29,9 @@ pub(super) fn register(operators: &mut OnnxOpRegister) {
     operators.insert("QuantizeLinear", quantize::quantize);
     operators.insert("RandomNormalLike", random_like);
     operators.insert("RandomUniformLike", random_like);
+    for name in ranked::OPERATORS {
+        operators.insert(name, ranked::ranked);
+    }
     operators.insert("ReduceLogSumExp", log_sum_exp::reduce);
 }
 

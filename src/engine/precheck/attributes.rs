@@ -63,6 +63,11 @@ fn check_attribute(node: &NodeProto, attribute: &AttributeProto) -> Result<(), L
     if let Some(large) = values.clone().find(|value| value.unsigned_abs() > most.unsigned_abs()) {
         return Err(fail(*large));
     }
+    let is_order = |ints: &[i64]| (0..ints.len()).all(|at| ints.iter().filter(|axis| **axis == at as i64).count() == 1);
+    if name == "perm" && !is_order(&attribute.ints) {
+        let text = format!("{}: attribute 'perm': expected each axis once, got {:?}", label(node), attribute.ints);
+        return Err(LoadError::new(text));
+    }
     let volume = attribute.ints.iter().fold(1_i64, |volume, size| volume.saturating_mul((*size).max(1)));
     if matches!(name, "kernel_shape" | "output_shape") && volume > most { Err(fail(volume)) } else { Ok(()) }
 }

@@ -235,6 +235,9 @@ fn sizes_in_attributes_are_bounded() {
     };
     refused("kernel_shape", &[5, 1 << 40], "134217728, got 1099511627776");
     refused("kernel_shape", &[1 << 20, 1 << 20], "134217728, got 1099511627776");
+    let perm = "node 'y' (AveragePool): attribute 'perm': expected each axis once, got [0, 1, 0]";
+    assert_eq!(with("perm", &[0, 1, 0]), Err(perm.to_owned()));
+    assert_eq!(with("perm", &[2, 0, 1]), Ok(()));
     refused("axes", &[65], "64, got 65");
     refused("axes", &[i64::MIN], "64, got -9223372036854775808");
 }
