@@ -58,11 +58,6 @@ pub(super) fn set(params: &mut Params, name: &str, value: ParamValue) -> Result<
     Ok(())
 }
 
-/// Whether the caller of a stream wants an empty last answer to each request.
-pub(super) fn empty_final_response(params: &Params) -> bool {
-    params.get(EMPTY_FINAL) == Some(&ParamValue::Bool(true))
-}
-
 /// Refuses a parameter of an input or output that asks for shared memory; every other unknown one is ignored.
 pub(super) fn check_tensor_param(subject: &str, name: &str) -> Result<(), Error> {
     if name.starts_with("shared_memory_") {

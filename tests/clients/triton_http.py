@@ -201,7 +201,7 @@ def labels():
 def nested_json():
     case = registry.cases("digits-cnn")[1]
     pixels = case[0]["pixels"][1]
-    for data in (pixels.tolist(), pixels.reshape(3, 8, 8).tolist(), pixels.astype(int).reshape(-1).tolist()):
+    for data in (pixels.tolist(), pixels.astype(int).reshape(-1).tolist()):
         body = {"inputs": [{"name": "pixels", "shape": [3, 64], "datatype": "FP32", "data": data}]}
         status, _, text = raw_http(ADDRESS, "POST", "/v2/models/digits-cnn/infer", json.dumps(body).encode())
         assert status == 200, (status, text)

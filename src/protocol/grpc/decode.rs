@@ -46,11 +46,6 @@ pub fn decode(message: pb::ModelInferRequest, context: RequestContext) -> Result
     Ok((request, form))
 }
 
-/// Whether the caller of a stream asked for an empty last answer to this request.
-pub fn wants_empty_final(request: &InferRequest) -> bool {
-    params::empty_final_response(&request.params)
-}
-
 /// Checks the parameters of a repository load or unload: a configuration or files in the request are never taken.
 ///
 /// # Errors

@@ -88,22 +88,12 @@ fn params(given: &Params) -> HashMap<String, pb::InferParameter> {
 /// The name by which streams mark the last answer to a request.
 const FINAL: &str = "triton_final_response";
 
-/// An answer in a stream. With `last` it says that nothing more follows for its request.
-pub fn stream_answer(mut response: pb::ModelInferResponse, last: bool) -> pb::ModelStreamInferResponse {
-    let value = pb::InferParameter { parameter_choice: Some(ParameterChoice::BoolParam(last)) };
+/// An answer in a stream. A request has one answer, so it is always the last; callers that ask for an empty last answer
+/// (`triton_enable_empty_final_response`) get one only from models that answer several times, which there are none of.
+pub fn stream_answer(mut response: pb::ModelInferResponse) -> pb::ModelStreamInferResponse {
+    let value = pb::InferParameter { parameter_choice: Some(ParameterChoice::BoolParam(true)) };
     response.parameters.insert(FINAL.to_owned(), value);
     pb::ModelStreamInferResponse { error_message: String::new(), infer_response: Some(response) }
-}
-
-/// The empty answer that closes a request's answers, for callers that asked for it.
-pub fn stream_end(answer: &pb::ModelInferResponse) -> pb::ModelStreamInferResponse {
-    let end = pb::ModelInferResponse {
-        model_name: answer.model_name.clone(),
-        model_version: answer.model_version.clone(),
-        id: answer.id.clone(),
-        ..Default::default()
-    };
-    stream_answer(end, true)
 }
 
 /// A failure in a stream: the stream goes on, the message tells which request failed and why.

@@ -7,8 +7,8 @@ mod encode;
 pub mod views;
 mod wire;
 
-pub use decode::{check_control, decode, wants_empty_final};
-pub use encode::{encode, stream_answer, stream_end, stream_error};
+pub use decode::{check_control, decode};
+pub use encode::{encode, stream_answer, stream_error};
 pub use wire::parse;
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use prost::Message as _;
 use smallvec::smallvec;
 
 pub(in crate::protocol) use super::config::tests::view;
-use super::{check_control, decode, encode, stream_answer, stream_end, stream_error, wants_empty_final};
+use super::{check_control, decode, encode, stream_answer, stream_error};
 use crate::{
     protocol::{
         ReplyForm,
@@ -227,7 +227,6 @@ fn a_request_becomes_its_nouns() {
     assert_eq!(request.inputs[0].tensor.bytes().as_ptr(), moved.cast(), "typed contents are not copied");
     let params: Vec<_> = request.params.iter().map(|(name, value)| (name, value.clone())).collect();
     assert_eq!(params[..2], [("a", ParamValue::Int(-4)), ("b", ParamValue::Uint(u64::MAX))]);
-    assert!(wants_empty_final(&request));
     assert_eq!((&*request.outputs[0].name, request.outputs[0].classes), ("z", 0));
     assert_eq!((&*request.outputs[1].name, request.outputs[1].classes), ("y", 3));
     assert_eq!((form.is_raw(), form.classes("y"), form.classes("z")), (false, 3, 0));
@@ -272,8 +271,7 @@ fn one_half_float_makes_the_answer_raw() {
 fn stream_messages() {
     let message = encode(&answer(Vec::new()), &ReplyForm::raw());
     let last = |m: &pb::ModelStreamInferResponse| m.infer_response.as_ref().unwrap().parameters.clone();
-    assert_eq!(last(&stream_end(&message))["triton_final_response"], param(Choice::BoolParam(true)));
-    assert_eq!(last(&stream_answer(message, false))["triton_final_response"], param(Choice::BoolParam(false)));
+    assert_eq!(last(&stream_answer(message))["triton_final_response"], param(Choice::BoolParam(true)));
     let failed = stream_error(&Error::invalid("bad"), "q1");
     assert_eq!((&*failed.error_message, &*failed.infer_response.unwrap().id), ("bad", "q1"));
 }

@@ -109,15 +109,15 @@ async fn reply(shared: &Shared, call: &Call, method: &str, message: Bytes) -> Re
         }
         "RepositoryModelLoad" => {
             let asked: pb::RepositoryModelLoadRequest = parse(message)?;
-            shared.decide(Action::Control)?;
             grpc::check_control(&asked.parameters)?;
+            shared.decide(Action::Control)?;
             gateway.load(&asked.model_name).await?;
             call.frame(&pb::RepositoryModelLoadResponse {})
         }
         "RepositoryModelUnload" => {
             let asked: pb::RepositoryModelUnloadRequest = parse(message)?;
-            shared.decide(Action::Control)?;
             grpc::check_control(&asked.parameters)?;
+            shared.decide(Action::Control)?;
             gateway.unload(&asked.model_name).await?;
             call.frame(&pb::RepositoryModelUnloadResponse {})
         }

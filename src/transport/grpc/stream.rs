@@ -125,24 +125,17 @@ impl Desk {
             return Err(error);
         }
         let origin = Origin { protocol: Protocol::Grpc, deadline: self.deadline, headers: self.headers.clone() };
-        let mut empty_final = false;
         let done = infer::run(
             &self.gateway,
             origin,
             |context| {
                 let message = grpc::parse(message)?;
                 id.clone_from(&message.id);
-                let (request, form) = grpc::decode(message, context)?;
-                empty_final = grpc::wants_empty_final(&request);
-                Ok((request, form))
+                grpc::decode(message, context)
             },
             |response, form| Ok(grpc::encode(response, form)),
         );
-        let answer = done.await?.answer;
-        let end = empty_final.then(|| grpc::stream_end(&answer));
-        let mut answers = vec![grpc::stream_answer(answer, end.is_none())];
-        answers.extend(end);
-        Ok(answers)
+        Ok(vec![grpc::stream_answer(done.await?.answer)])
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Answers below this fit into one packet as they are.
-const WORTH_COMPRESSING: usize = 1400;
+const WORTH_COMPRESSING: usize = 1024;
 
 /// Reads a request's body, decompressed.
 ///
