@@ -10,7 +10,7 @@ pub(super) mod route;
 mod settings;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, header};
+use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
 
 use self::{
@@ -68,8 +68,6 @@ async fn other(
             Bytes::new()
         }
     };
-    let mut coding = HeaderMap::new();
-    let mut response = json(body::compressed(headers.get(header::ACCEPT_ENCODING), answer, &mut coding));
-    response.headers_mut().extend(coding);
-    Ok(response)
+    // Never compressed: tritonclient's asynchronous HTTP client announces that it accepts compression and reads metadata as is.
+    Ok(json(answer))
 }
