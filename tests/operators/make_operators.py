@@ -229,6 +229,22 @@ def look_ups(rng):
        [{"a": f32(rng, n, 2), "b": f32(rng, n, 2)} for n in (1, 3)])  # fmt: skip
 
 
+def extractors(rng):
+    """What is picked, out of a table and out of a list, by indices of zero, one and two dimensions."""
+    table = {"x": f32(rng, 4, 3)}
+    for number, at in enumerate([np.array([2]), np.array([0, 2, 2]), np.array([[1], [0]])]):
+        made = model(f"extractor-{number}", {"x": ("FP32", ["N", 3])}, {"y": ("FP32", ["N", at.size])},
+                     [("ArrayFeatureExtractor", ["x", "at"], ["y"], {"domain": "ai.onnx.ml"})], {"at": at})  # fmt: skip
+        made.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+        save(HERE, f"extractor-{number}", made, [{"x": table["x"][:1]}, table])
+    made = model("extractor-labels", {"x": ("FP32", ["N", 3])}, {"y": ("BYTES", [1, "N"])},
+                 [("ArgMax", ["x"], ["best"], {"axis": 1}),
+                  ("ArrayFeatureExtractor", ["labels", "best"], ["y"], {"domain": "ai.onnx.ml"})],
+                 {"labels": np.array(["a", "b", "c"], object)})  # fmt: skip
+    made.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    save(HERE, "extractor-labels", made, [{"x": table["x"][:1]}, table])
+
+
 def machines(rng):
     """Support vector machines: every kernel, two and three classes, with and without probabilities, linear ones."""
     x = {"x": ("FP32", ["N", 3])}
@@ -362,6 +378,7 @@ def main():
     linear(rng)
     around(rng)
     look_ups(rng)
+    extractors(rng)
     machines(rng)
     zip_map(rng)
     repaired(rng)

@@ -4,6 +4,7 @@
 
 use tract_onnx::{model::OnnxOpRegister, prelude::TractResult, tract_hir::infer::InferenceOp};
 
+mod extract;
 mod features;
 mod kernel;
 mod keys;
@@ -20,6 +21,7 @@ type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 
 /// Adds our operators, in place of the graph library's own where it has them.
 pub(super) fn register(operators: &mut OnnxOpRegister) {
+    operators.insert("ArrayFeatureExtractor", extract::extractor);
     operators.insert("Binarizer", features::binarizer);
     operators.insert("FeatureVectorizer", features::feature_vectorizer);
     operators.insert("Imputer", features::imputer);
