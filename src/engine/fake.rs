@@ -106,7 +106,7 @@ impl FakeEngine {
         Self { script, width, batch: Batch::Rows }
     }
 
-    /// The same without a batch dimension: `x` is [width].
+    /// The same without a batch dimension: `x` is `[width]`.
     #[must_use]
     pub fn without_batch(mut self) -> Self {
         self.batch = Batch::None;
