@@ -80,7 +80,7 @@ pub struct Crew {
     slots: Arc<Semaphore>,
 }
 
-/// All listeners and their threads. Dropping it ends them without ceremony; [`Server::drain`] is the polite way.
+/// All listeners and their threads. Dropping it ends them without ceremony; [`crate::shutdown::drain`] is the polite way.
 #[derive(Debug)]
 pub struct Server {
     phase: watch::Sender<Phase>,
