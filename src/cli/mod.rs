@@ -34,6 +34,8 @@ use clap::{
 
 use exit::{Exit, Failure, Report};
 
+use crate::observe::panics;
+
 /// An inference serving gateway for ONNX models
 #[derive(Debug, Parser)]
 #[command(name = "weir", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
@@ -77,6 +79,7 @@ pub fn command() -> clap::Command {
 
 /// Parses the arguments, runs the command, and prints what it says.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    panics::install();
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let parsed = command().try_get_matches_from(&arguments).and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {

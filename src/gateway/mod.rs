@@ -170,7 +170,7 @@ impl Gateway {
                 Readiness::NotReady("server: shutting down".to_owned())
             }
             Ok(_) => Readiness::Ready,
-            Err(error) if error.code() == ErrorCode::NotFound => Readiness::Unknown,
+            Err(error) if error.code() == ErrorCode::NotFound => Readiness::Unknown(error.text().to_owned()),
             Err(error) => Readiness::NotReady(error.text().to_owned()),
         }
     }

@@ -11,6 +11,7 @@ mod lanes;
 #[cfg(feature = "server")]
 pub mod log;
 pub mod names;
+pub mod panics;
 mod process;
 mod render;
 mod requests;

@@ -36,8 +36,8 @@ pub enum Readiness {
     Ready,
     /// It is known and cannot answer now; the text says why.
     NotReady(String),
-    /// Nothing has that name (or version).
-    Unknown,
+    /// Nothing has that name, version or label; the text says which.
+    Unknown(String),
 }
 
 /// A version's state as the repository index shows it.

@@ -2,13 +2,10 @@
 //! thread of their own with a big stack, since both recurse over the graph; runs are caught where they stand. Called by the
 //! rest of this folder.
 
-use std::{
-    any::Any,
-    panic::{AssertUnwindSafe, catch_unwind},
-    thread,
-};
+use std::{any::Any, thread};
 
 use super::super::{EngineError, LoadError};
+use crate::observe::panics;
 
 /// Stack of the thread that loads and compiles, in bytes. Only the pages in use cost memory.
 const STACK_BYTES: usize = 64 << 20;
@@ -25,26 +22,20 @@ pub(super) fn on_big_stack<T: Send>(
         let thread = thread::Builder::new()
             .name("weir-load".to_owned())
             .stack_size(STACK_BYTES)
-            .spawn_scoped(scope, work)
+            .spawn_scoped(scope, || panics::contain(work))
             .map_err(|error| LoadError::new(format!("{subject}: no thread: {error}")))?;
-        thread.join().unwrap_or_else(|panic| Err(LoadError::new(format!("{subject}: {}", panic_text(&*panic)))))
+        let ended = thread.join().and_then(|ended| ended);
+        ended.unwrap_or_else(|panic| Err(LoadError::new(format!("{subject}: {}", panic_text(&*panic)))))
     })
 }
 
 /// Runs `work` here; a panic becomes an error.
 pub(super) fn caught<T>(work: impl FnOnce() -> Result<T, EngineError>) -> Result<T, EngineError> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(EngineError::new(panic_text(&*panic))))
+    panics::contain(work).unwrap_or_else(|panic| Err(EngineError::new(panic_text(&*panic))))
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no text");
-    // Errors that were unwrapped bring their stack along.
-    let text = text.split("Stack backtrace").next().unwrap_or(text);
-    format!("panicked: {}", one_line(text))
+    format!("panicked: {}", one_line(panics::text(panic)))
 }
 
 /// An error with its causes as one line of bounded length.

@@ -181,7 +181,7 @@ mod tests {
             ("m", "3", "UNAVAILABLE", "no such operator")
         );
         assert!(model_ready(&Readiness::Ready).ready);
-        assert!(!model_ready(&Readiness::Unknown).ready);
+        assert!(!model_ready(&Readiness::Unknown("not found".to_owned())).ready);
         assert!(!model_ready(&Readiness::NotReady("loading".to_owned())).ready);
     }
 

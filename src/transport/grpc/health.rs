@@ -43,7 +43,7 @@ fn status(gateway: &Gateway, service: &str) -> ServingStatus {
     match gateway.model_ready(name, &version) {
         Readiness::Ready => ServingStatus::Serving,
         Readiness::NotReady(_) => ServingStatus::NotServing,
-        Readiness::Unknown => ServingStatus::ServiceUnknown,
+        Readiness::Unknown(_) => ServingStatus::ServiceUnknown,
     }
 }
 

@@ -35,6 +35,6 @@ pub(super) fn model_ready(gateway: &Gateway, name: &str, version: &VersionRef) -
     match gateway.model_ready(name, version) {
         Readiness::Ready => views::model_ready(name, true),
         Readiness::NotReady(why) => Err(Error::unavailable(why)),
-        Readiness::Unknown => Err(Error::not_found(format!("model '{name}': not found"))),
+        Readiness::Unknown(what) => Err(Error::not_found(what)),
     }
 }
