@@ -1,23 +1,53 @@
 //! The one integration test binary. Modules are `cfg(test)`, so that lints treat their helpers as tests.
 
 #[cfg(test)]
+mod answers;
+#[cfg(test)]
+mod array;
+#[cfg(test)]
+mod ask;
+#[cfg(test)]
+mod broken;
+#[cfg(test)]
 mod cli;
+#[cfg(test)]
+mod client;
 #[cfg(test)]
 mod deploy;
 #[cfg(test)]
-mod engine;
+mod drain;
+#[cfg(test)]
+mod encodings;
+#[cfg(test)]
+mod errors;
+#[cfg(test)]
+mod errors_state;
+#[cfg(test)]
+mod errors_wire;
+#[cfg(test)]
+mod failing;
 #[cfg(test)]
 mod floods;
 #[cfg(test)]
 mod framing;
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
 mod listener;
+#[cfg(test)]
+mod merging;
+#[cfg(test)]
+mod mixed;
 #[cfg(test)]
 mod ops;
 #[cfg(test)]
 mod predictions;
 #[cfg(test)]
 mod registry;
+#[cfg(test)]
+mod reload;
 #[cfg(test)]
 mod rpc;
 #[cfg(test)]

@@ -1,0 +1,169 @@
+//! SIGTERM under load: health turns, whatever was accepted is answered, silent connections delay nothing, and the process ends
+//! with 0 well within its deadline; with 3 when the deadline passes.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinSet};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+
+use crate::{
+    array::Array,
+    ask::{Ask, Way},
+    client::{Client, Failed, Http, channel},
+    harness::{Registry, Weir, fixture, until},
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+/// From the signal to the end: the work in flight takes about a second, the deadline is far beyond.
+const SOON: Duration = Duration::from_secs(10);
+/// Requests in flight when the signal comes.
+const SLOW: usize = 8;
+
+fn slow(rows: i64) -> Ask {
+    let count = usize::try_from(rows * 4).unwrap();
+    Ask::new("slow", vec![Array::f32("x", &[rows, 4], &vec![0.5; count])])
+}
+
+/// Batches of one row, so that the work in flight takes its time.
+fn registry() -> Registry {
+    let registry = Registry::new(&[("quick", fixture("identity-fp32")), ("slow", fixture("slow"))]);
+    registry.write("slow/model.toml", "[batching]\nmax_batch_size = 1\n");
+    registry
+}
+
+/// Connections that say nothing, or not enough.
+async fn silent(weir: &Weir) -> Vec<TcpStream> {
+    let mut held = Vec::new();
+    for address in [weir.http, weir.grpc, weir.ops] {
+        held.push(TcpStream::connect(address).await.unwrap());
+        let mut half = TcpStream::connect(address).await.unwrap();
+        half.write_all(b"POST /v2/models/quick/infer HTTP/1.1\r\nhost: a\r\ncontent-len").await.unwrap();
+        held.push(half);
+        let mut preface = TcpStream::connect(address).await.unwrap();
+        preface.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+        held.push(preface);
+    }
+    held
+}
+
+#[derive(Default)]
+struct Hammer {
+    signalled: AtomicBool,
+    answered: AtomicU64,
+}
+
+/// Asks until the server is gone. Before the signal nothing fails; after it, only by a connection that ended.
+async fn hammer(mut client: Client, way: Way, shared: Arc<Hammer>) {
+    let x = Array::f32("x", &[1, 4], &[1.0, 2.0, 3.0, 4.0]);
+    let ask = Ask::new("quick", vec![x.clone()]);
+    loop {
+        let may_fail = shared.signalled.load(Relaxed);
+        match client.ask(way, &ask).await {
+            Ok(answer) => assert_eq!(answer.outputs, [x.clone().named("y")]),
+            Err(Failed::Lost(_)) if may_fail || shared.signalled.load(Relaxed) => return,
+            Err(failed) => panic!("{way:?}: {failed:?}"),
+        }
+        shared.answered.fetch_add(1, Relaxed);
+    }
+}
+
+async fn in_flight(weir: &Weir) -> f64 {
+    weir.metrics().await.sum("weir_inflight_requests", &[])
+}
+
+/// Follows gRPC health from SERVING to NOT_SERVING.
+async fn health_turns(address: SocketAddr, serving: tokio::sync::oneshot::Sender<()>) {
+    let mut health = HealthClient::new(channel(address));
+    let mut watch = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    serving.send(()).unwrap();
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+}
+
+async fn round() {
+    let flags = ["--drain-notice-ms", "300", "--drain-timeout-ms", "20000"];
+    let mut weir = Weir::serve(registry(), &flags).await;
+    let held = silent(&weir).await;
+    let mut idle = weir.client();
+    for way in Way::BOTH {
+        idle.answer(way, &slow(1)).await;
+    }
+    let (mut callers, mut hammers, shared) = (JoinSet::new(), JoinSet::new(), Arc::new(Hammer::default()));
+    let (serving, is_serving) = tokio::sync::oneshot::channel();
+    let mut health = JoinSet::new();
+    health.spawn(health_turns(weir.grpc, serving));
+    is_serving.await.unwrap();
+    for place in 0..SLOW {
+        let mut client = weir.client();
+        callers.spawn(async move { client.ask(Way::ALL[place % 4], &slow(3)).await });
+    }
+    until("requests in flight", PATIENCE, async || (in_flight(&weir).await >= SLOW as f64).then_some(())).await;
+    for way in Way::ALL {
+        hammers.spawn(hammer(weir.client(), way, Arc::clone(&shared)));
+    }
+    until("traffic", PATIENCE, async || (shared.answered.load(Relaxed) > 40).then_some(())).await;
+    let mut probe = Http::new(weir.http);
+    assert_eq!(probe.get("/v2/health/ready").await.status, 200);
+
+    shared.signalled.store(true, Relaxed);
+    let began = Instant::now();
+    weir.terminate();
+    let turned = until("health turns", PATIENCE, async || match probe.send("GET", "/v2/health/ready", &[], "").await {
+        Ok(reply) if reply.status == 200 => None,
+        Ok(reply) => Some(reply.status.as_u16()),
+        // The doors closed between two looks, which only a machine that stood still can explain.
+        Err(failed) => panic!("health was never seen to turn: {failed:?}"),
+    });
+    assert_eq!(turned.await, 503);
+    let status = weir.ended().await;
+    let took = began.elapsed();
+    assert_eq!(status.code(), Some(0), "{}", weir.logs());
+    assert!(took < SOON, "{took:?} from the signal to the end");
+    health.join_all().await;
+    for answer in callers.join_all().await {
+        let answer = answer.unwrap_or_else(|failed| panic!("accepted and not answered: {failed:?}"));
+        assert_eq!(answer.outputs[0].shape, [3, 4]);
+    }
+    hammers.join_all().await;
+    drop((held, idle));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_times_under_load() {
+    for _ in 0..10 {
+        round().await;
+    }
+}
+
+#[tokio::test]
+async fn an_idle_server_ends_at_once() {
+    let mut weir = Weir::serve(registry(), &[]).await;
+    let held = silent(&weir).await;
+    let began = Instant::now();
+    weir.terminate();
+    assert_eq!(weir.ended().await.code(), Some(0));
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(TcpStream::connect(weir.http).await.is_err());
+    drop(held);
+}
+
+#[tokio::test]
+async fn work_beyond_the_deadline_is_dropped_and_said() {
+    let mut weir = Weir::serve(registry(), &["--drain-timeout-ms", "100"]).await;
+    let mut client = weir.client();
+    let mut callers = JoinSet::new();
+    callers.spawn(async move { client.ask(Way::Json, &slow(2000)).await });
+    until("a request in flight", PATIENCE, async || (in_flight(&weir).await > 0.0).then_some(())).await;
+    let began = Instant::now();
+    weir.terminate();
+    assert_eq!(weir.ended().await.code(), Some(3), "{}", weir.logs());
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+    assert!(callers.join_all().await.remove(0).is_err());
+}

@@ -1,0 +1,115 @@
+//! A model that fails on some values: its requests get 500 and INTERNAL without details, and nobody who shared a batch with
+//! them notices. The model looks rows up by index and is made here, because what matters is that an index may lie outside.
+
+use std::sync::Arc;
+
+use prost::Message as _;
+use tokio::task::JoinSet;
+use tract_onnx::pb;
+
+use crate::{
+    array::Array,
+    ask::{Ask, Way},
+    errors::{Codes, mismatch},
+    harness::{Registry, Weir, until},
+    wire::PATIENCE,
+};
+
+const INTERNAL: Codes = (500, tonic::Code::Internal);
+const TABLE: [f32; 4] = [10.0, 20.0, 30.0, 40.0];
+
+/// `y[n] = TABLE[x[n]]`.
+fn lookup() -> Vec<u8> {
+    use pb::{tensor_proto::DataType, tensor_shape_proto::Dimension, tensor_shape_proto::dimension, type_proto};
+    let value = |name: &str, elem_type: DataType| {
+        let rows = Dimension { value: Some(dimension::Value::DimParam("N".to_owned())), ..Default::default() };
+        let shape = Some(pb::TensorShapeProto { dim: vec![rows] });
+        let tensor = type_proto::Tensor { elem_type: elem_type as i32, shape };
+        let r#type = pb::TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..Default::default() };
+        pb::ValueInfoProto { name: name.to_owned(), r#type: Some(r#type), ..Default::default() }
+    };
+    let table = pb::TensorProto {
+        name: "table".to_owned(),
+        dims: vec![4],
+        data_type: DataType::Float as i32,
+        raw_data: TABLE.iter().flat_map(|value| value.to_le_bytes()).collect(),
+        ..Default::default()
+    };
+    let gather = pb::NodeProto {
+        op_type: "Gather".to_owned(),
+        input: vec!["table".to_owned(), "x".to_owned()],
+        output: vec!["y".to_owned()],
+        ..Default::default()
+    };
+    let graph = pb::GraphProto {
+        name: "lookup".to_owned(),
+        node: vec![gather],
+        initializer: vec![table],
+        input: vec![value("x", DataType::Int64)],
+        output: vec![value("y", DataType::Float)],
+        ..Default::default()
+    };
+    let opset = pb::OperatorSetIdProto { domain: String::new(), version: 13 };
+    let model = pb::ModelProto { ir_version: 8, graph: Some(graph), opset_import: vec![opset], ..Default::default() };
+    model.encode_to_vec()
+}
+
+/// Rows by which merging can be proved.
+const GOLDEN: &str = r#"{"cases":[{"inputs":[{"name":"x","shape":[4],"datatype":"INT64","data":[0,1,2,3]}],
+    "outputs":[{"name":"y","shape":[4],"datatype":"FP32","data":[10,20,30,40]}]}]}"#;
+
+fn ask(indices: &[i64]) -> Ask {
+    Ask::new("lookup", vec![Array::i64("x", &[i64::try_from(indices.len()).unwrap()], indices)])
+}
+
+async fn server() -> Weir {
+    let nothing: [(&str, String); 0] = [];
+    let registry = Registry::new(&nothing);
+    registry.write("lookup/1/model.onnx", lookup());
+    registry.write("lookup/1/golden.json", GOLDEN);
+    Weir::serve(registry, &[]).await
+}
+
+#[tokio::test]
+async fn a_model_that_fails_is_an_internal_error_without_details() {
+    let weir = server().await;
+    let mut client = weir.client();
+    for way in Way::ALL {
+        let failed = client.refused(way, &ask(&[1, 99])).await;
+        assert_eq!(mismatch(&failed, INTERNAL, "model 'lookup': execution failed"), None, "{way:?}");
+        assert_eq!(client.answer(way, &ask(&[3, 0])).await.output("y").numbers(), [40.0, 10.0]);
+    }
+    let reply = client.ask_http(false, &ask(&[99])).await.unwrap();
+    let id = reply.header("x-request-id").expect("an id to find the log line by").to_owned();
+    // The log is written behind the answers.
+    until("the id in the log", PATIENCE, async || weir.logs().contains(&id).then_some(())).await;
+    let metrics = weir.metrics().await;
+    assert_eq!(metrics.sum("weir_requests_total", &[("model", "lookup"), ("code", "internal")]), 5.0);
+}
+
+#[tokio::test]
+async fn only_the_guilty_of_a_batch_fail() {
+    let weir = Arc::new(server().await);
+    for _ in 0..5 {
+        let mut callers = JoinSet::new();
+        for caller in 0..64 {
+            let weir = Arc::clone(&weir);
+            callers.spawn(async move {
+                let index = if caller % 16 == 7 { 99 } else { caller % 4 };
+                (index, weir.client().ask(Way::ALL[usize::try_from(caller).unwrap() % 4], &ask(&[index])).await)
+            });
+        }
+        for (index, outcome) in callers.join_all().await {
+            match (index, outcome) {
+                (99, Err(failed)) => {
+                    assert_eq!(mismatch(&failed, INTERNAL, "model 'lookup': execution failed"), None);
+                }
+                (99, Ok(answer)) => panic!("an answer out of nothing: {answer:?}"),
+                (index, Ok(answer)) => {
+                    assert_eq!(answer.output("y").numbers(), [f64::from(TABLE[usize::try_from(index).unwrap()])]);
+                }
+                (_, Err(failed)) => panic!("failed for another's mistake: {failed:?}"),
+            }
+        }
+    }
+}
