@@ -65,7 +65,7 @@ impl Decoder for Raw {
     }
 }
 
-type Answer = Result<Vec<pb::ModelStreamInferResponse>, Status>;
+type Answer = Result<pb::ModelStreamInferResponse, Status>;
 type Work = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 /// Answers the call.
@@ -113,12 +113,12 @@ impl Desk {
             Ok(answers) => Ok(answers),
             Err(error) => {
                 Echo::of(&self.headers).log(&error);
-                if self.real_status { Err(status::grpc(&error)) } else { Ok(vec![grpc::stream_error(&error, &id)]) }
+                if self.real_status { Err(status::grpc(&error)) } else { Ok(grpc::stream_error(&error, &id)) }
             }
         }
     }
 
-    async fn infer(&self, message: Bytes, id: &mut String) -> Result<Vec<pb::ModelStreamInferResponse>, Error> {
+    async fn infer(&self, message: Bytes, id: &mut String) -> Result<pb::ModelStreamInferResponse, Error> {
         let mut share = self.intake.budget.share();
         if let Err(error) = self.intake.admit(&mut share, message.len()) {
             infer::refuse(&self.gateway, Protocol::Grpc, &error);
@@ -135,7 +135,7 @@ impl Desk {
             },
             |response, form| Ok(grpc::encode(response, form)),
         );
-        Ok(vec![grpc::stream_answer(done.await?.answer)])
+        Ok(grpc::stream_answer(done.await?.answer))
     }
 }
 
@@ -150,8 +150,6 @@ struct Answers {
     requests: Option<Streaming<Bytes>>,
     desk: Desk,
     slots: VecDeque<Slot>,
-    /// Answers of the oldest request that have not been given yet.
-    ready: VecDeque<pb::ModelStreamInferResponse>,
     /// How the stream ends, once that is known.
     end: Option<Status>,
     stopping: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -163,7 +161,6 @@ impl Answers {
             requests: Some(requests),
             desk,
             slots: VecDeque::new(),
-            ready: VecDeque::new(),
             end: None,
             stopping: Box::pin(stopping.cancelled_owned()),
         }
@@ -199,32 +196,27 @@ impl Stream for Answers {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        loop {
-            if let Some(answer) = this.ready.pop_front() {
-                return Poll::Ready(Some(Ok(answer)));
+        this.take(cx);
+        for slot in &mut this.slots {
+            if let Slot::Working(work) = slot
+                && let Poll::Ready(answer) = work.as_mut().poll(cx)
+            {
+                *slot = Slot::Done(answer);
             }
-            this.take(cx);
-            for slot in &mut this.slots {
-                if let Slot::Working(work) = slot
-                    && let Poll::Ready(answer) = work.as_mut().poll(cx)
-                {
-                    *slot = Slot::Done(answer);
-                }
+        }
+        match this.slots.pop_front() {
+            Some(Slot::Done(Ok(answer))) => Poll::Ready(Some(Ok(answer))),
+            Some(Slot::Done(Err(status))) => {
+                this.slots.clear();
+                this.close(None);
+                Poll::Ready(Some(Err(status)))
             }
-            match this.slots.pop_front() {
-                Some(Slot::Done(Ok(answers))) => this.ready.extend(answers),
-                Some(Slot::Done(Err(status))) => {
-                    this.slots.clear();
-                    this.close(None);
-                    return Poll::Ready(Some(Err(status)));
-                }
-                Some(working @ Slot::Working(_)) => {
-                    this.slots.push_front(working);
-                    return Poll::Pending;
-                }
-                None if this.requests.is_none() => return Poll::Ready(this.end.take().map(Err)),
-                None => return Poll::Pending,
+            Some(working @ Slot::Working(_)) => {
+                this.slots.push_front(working);
+                Poll::Pending
             }
+            None if this.requests.is_none() => Poll::Ready(this.end.take().map(Err)),
+            None => Poll::Pending,
         }
     }
 }
