@@ -42,7 +42,8 @@ fn requests(c: &mut Criterion) {
     let metrics = Metrics::new();
     let mut group = c.benchmark_group("own cost per request");
     for (name, local_below) in [("local", Duration::MAX), ("pool", Duration::ZERO)] {
-        let scheduler = Scheduler::start(SchedulerOptions { workers: 1, local_below }).unwrap();
+        let scheduler =
+            Scheduler::start(SchedulerOptions { workers: 1, local_below, ..SchedulerOptions::default() }).unwrap();
         let lane = lane(&scheduler, &metrics);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());

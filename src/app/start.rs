@@ -70,7 +70,12 @@ impl App {
         let ops = bind("--ops-port", options.ops_host, options.ops_port)?;
         let addresses = Addresses { http: http.reachable(), grpc: grpc.reachable(), ops: ops.reachable() };
         let metrics = Metrics::new();
-        let workers = SchedulerOptions { workers: options.workers, ..SchedulerOptions::default() };
+        warn_of_what_has_no_effect(&options);
+        let workers = SchedulerOptions {
+            workers: options.workers,
+            load_budget: options.load_budget,
+            ..SchedulerOptions::default()
+        };
         let scheduler = Scheduler::start(workers).map_err(|error| StartError::new("--workers", error))?;
         let engines = Engines::new(Arc::new(TractEngine::new()));
         let registry =
@@ -151,6 +156,15 @@ impl App {
         scheduler.shutdown();
         tracing::info!(?outcome, "ended");
         Ok(outcome.exit_code())
+    }
+}
+
+fn warn_of_what_has_no_effect(options: &ServeOptions) {
+    if options.onnxruntime_lib.is_some() {
+        tracing::warn!("--onnxruntime-lib: has no effect, this build runs models with tract only");
+    }
+    if options.routes.is_some() {
+        tracing::warn!("--routes: has no effect, this build serves models only");
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
@@ -26,9 +27,9 @@ pub(crate) struct Compiler {
 }
 
 impl Compiler {
-    pub(crate) fn start() -> io::Result<Self> {
+    pub(crate) fn start(budget: Duration) -> io::Result<Self> {
         let (queue, work) = sync_channel(BACKLOG);
-        let thread = std::thread::Builder::new().name("weir-compiler".to_owned()).spawn(move || run(&work))?;
+        let thread = std::thread::Builder::new().name("weir-compiler".to_owned()).spawn(move || run(&work, budget))?;
         Ok(Self { queue: Mutex::new(Some(queue)), thread: Mutex::new(Some(thread)) })
     }
 
@@ -51,20 +52,25 @@ impl Compiler {
     }
 }
 
-fn run(work: &Receiver<Weak<Core>>) {
+fn run(work: &Receiver<Weak<Core>>, budget: Duration) {
     for core in work {
         if let Some(core) = core.upgrade() {
-            prepare(&core);
+            prepare(&core, budget);
         }
     }
 }
 
-fn prepare(core: &Arc<Core>) {
+fn prepare(core: &Arc<Core>, budget: Duration) {
+    let start = Instant::now();
     if let Some(plan) = core.plans.first() {
         report(core, 1, core.warm(1, &plan).map_err(|error| error.to_string()));
     }
     let others = if core.merges() { sizes_up_to(core.limit) } else { Vec::new() };
     for rows in others.into_iter().skip(1) {
+        if start.elapsed() >= budget {
+            tracing::info!(model = %core.id, rows, ?budget, "the time for compiling is used up; smaller sizes serve");
+            break;
+        }
         let outcome = core.plans.add(rows).map_err(|error| error.to_string());
         let outcome = outcome.and_then(|plan| core.warm(rows, &plan).map_err(|error| error.to_string()));
         report(core, rows, outcome);

@@ -109,11 +109,13 @@ pub struct SchedulerOptions {
     /// Servables whose dearest batch is cheaper than this are run on the I/O threads. A hop to a worker costs a request about
     /// what a batch of this length costs the other requests of the thread.
     pub local_below: Duration,
+    /// Time that compiling further batch sizes may take per servable; what is not compiled by then is covered by smaller sizes.
+    pub load_budget: Duration,
 }
 
 impl Default for SchedulerOptions {
     fn default() -> Self {
-        Self { workers: 0, local_below: Duration::from_micros(100) }
+        Self { workers: 0, local_below: Duration::from_micros(100), load_budget: Duration::from_secs(2) }
     }
 }
 
@@ -144,7 +146,7 @@ impl Scheduler {
                 std::thread::Builder::new().name(format!("weir-worker-{index}")).spawn(move || worker::work(&pool))
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let compiler = Compiler::start()?;
+        let compiler = Compiler::start(options.load_budget)?;
         Ok(Arc::new(Self {
             pool,
             compiler,

@@ -24,7 +24,11 @@ struct Fixture {
 }
 
 fn fixture(workers: usize, batching: BatchingSpec, merging: Merging) -> Fixture {
-    with_lane(SchedulerOptions { workers, local_below: Duration::ZERO }, batching, merging)
+    with_lane(
+        SchedulerOptions { workers, local_below: Duration::ZERO, ..SchedulerOptions::default() },
+        batching,
+        merging,
+    )
 }
 
 fn with_lane(options: SchedulerOptions, batching: BatchingSpec, merging: Merging) -> Fixture {
@@ -254,7 +258,7 @@ async fn a_panicking_batch_fails_only_for_the_guilty_and_the_worker_lives() {
 
 #[tokio::test]
 async fn cheap_batches_are_run_on_the_thread_that_received_them() {
-    let options = SchedulerOptions { workers: 1, local_below: Duration::MAX };
+    let options = SchedulerOptions { workers: 1, local_below: Duration::MAX, ..SchedulerOptions::default() };
     let f = with_lane(options, batching(8), Merging::Proved);
     f.warm().await;
     let tracker = TaskTracker::new();
@@ -311,6 +315,16 @@ async fn shutdown_answers_what_waits_and_refuses_what_comes_later() {
     stopping.join().unwrap();
     let refused = f.lane.run(rows(1.0, 1), None).await.unwrap_err();
     assert_eq!(refused.code(), ErrorCode::Unavailable);
+}
+
+#[tokio::test]
+async fn without_time_for_compiling_the_first_size_serves() {
+    let options = SchedulerOptions { workers: 1, local_below: Duration::ZERO, load_budget: Duration::ZERO };
+    let f = with_lane(options, batching(8), Merging::Proved);
+    f.warm().await;
+    assert_eq!(f.lane.compiled_sizes(), [1]);
+    right(1.0, 5, &f.lane.run(rows(1.0, 5), None).await.unwrap());
+    f.scheduler.shutdown();
 }
 
 #[tokio::test]

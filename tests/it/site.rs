@@ -64,7 +64,8 @@ impl Site {
         std::fs::write(folder.path().join("echo/1/model.onnx"), "anything").unwrap();
         let (script, metrics) = (Script::default(), Metrics::new());
         let local_below = if plan.pool { Duration::ZERO } else { Duration::MAX };
-        let scheduler = Scheduler::start(SchedulerOptions { workers: 2, local_below }).unwrap();
+        let scheduler =
+            Scheduler::start(SchedulerOptions { workers: 2, local_below, ..SchedulerOptions::default() }).unwrap();
         let engines = Engines::new(Arc::new(FakeEngine::new(script.clone(), WIDTH)));
         let config = RegistryConfig {
             watch: WatchMode::Poll,
