@@ -29,7 +29,7 @@ pub(super) fn register(operators: &mut OnnxOpRegister) {
     operators.insert("QuantizeLinear", quantize::quantize);
     operators.insert("RandomNormalLike", random_like);
     operators.insert("RandomUniformLike", random_like);
-    for name in ranked::OPERATORS {
+    for (name, _) in ranked::OPERATORS {
         operators.insert(name, ranked::ranked);
     }
     operators.insert("ReduceLogSumExp", log_sum_exp::reduce);

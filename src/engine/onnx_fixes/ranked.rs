@@ -5,31 +5,33 @@ use tract_onnx::{model::ParsingContext, pb::NodeProto, tract_hir::internal::*};
 
 use super::{Built, built};
 
-/// The operators.
-pub(super) const OPERATORS: [&str; 11] = [
-    "AveragePool",
-    "BatchNormalization",
-    "Conv",
-    "ConvInteger",
-    "ConvTranspose",
-    "GlobalAveragePool",
-    "GlobalLpPool",
-    "GlobalMaxPool",
-    "InstanceNormalization",
-    "MaxPool",
-    "QLinearConv",
+/// The operators, and how many dimensions the first input must have.
+pub(super) const OPERATORS: [(&str, i64); 17] = [
+    ("AveragePool", 3),
+    ("BatchNormalization", 2),
+    ("Conv", 3),
+    ("ConvInteger", 3),
+    ("ConvTranspose", 3),
+    ("GlobalAveragePool", 3),
+    ("GlobalLpPool", 3),
+    ("GlobalMaxPool", 3),
+    ("GroupNormalization", 3),
+    ("InstanceNormalization", 3),
+    ("LayerNormalization", 1),
+    ("LpNormalization", 1),
+    ("LRN", 3),
+    ("MaxPool", 3),
+    ("QLinearConv", 3),
+    ("RMSNormalization", 1),
+    ("SimplifiedLayerNormalization", 1),
 ];
-
-/// How many dimensions the first input must have; batch normalisation alone takes tables.
-fn least(operator: &str) -> i64 {
-    if operator == "BatchNormalization" { 2 } else { 3 }
-}
 
 /// The library's operator, behind the check.
 pub(super) fn ranked(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let (op, closures) = built(context, node)?;
     let Some(original) = op.as_op().downcast_ref::<Box<dyn Expansion>>().cloned() else { return Ok((op, closures)) };
-    Ok((expand(Ranked { original, least: least(&node.op_type) }), closures))
+    let least = OPERATORS.iter().find(|(name, _)| *name == node.op_type).map_or(0, |(_, least)| *least);
+    Ok((expand(Ranked { original, least }), closures))
 }
 
 #[derive(Clone, Debug)]

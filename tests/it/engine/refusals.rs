@@ -1,6 +1,6 @@
 //! Files that must be refused, each with a reason that names what is wrong.
 
-use super::{load, root};
+use super::*;
 
 /// Every way of being broken is refused, and the text says which.
 #[test]
@@ -32,4 +32,58 @@ fn broken_files_are_refused_with_a_reason() {
         let Err(error) = load(&folder) else { panic!("{name}: was loaded") };
         assert!(error.to_string().starts_with(text), "{name}: {error}");
     }
+}
+
+/// Files with a few wrong bytes are refused, or load, plan and run; the process survives them all.
+#[test]
+fn damaged_files_do_no_harm() {
+    let mut files = versions(&root().join("tests/operators"));
+    files.extend(versions(&root().join("tests/fixtures")));
+    let files: Vec<_> = files.iter().map(|folder| artifact(folder)).filter(|file| !file.bytes.is_empty()).collect();
+    let engine = TractEngine::new();
+    let mut ran = 0;
+    for seed in 1..400_u64 {
+        let mut random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mut next = |below: usize| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            (random % below as u64) as usize
+        };
+        let mut file = files[next(files.len())].clone();
+        let mut bytes = file.bytes.to_vec();
+        for _ in 0..=next(3) {
+            let at = next(bytes.len());
+            bytes[at] ^= 1 << next(8);
+        }
+        file.bytes = bytes.into();
+        match engine.load(&file, &LIMITS) {
+            Ok(model) => ran += usize::from(try_run(&*model)),
+            Err(error) => assert!(!error.to_string().is_empty()),
+        }
+    }
+    assert!(ran > 10, "only {ran} ran: the test has lost its models");
+}
+
+/// Runs a model once on zeros; false when it refuses.
+fn try_run(model: &dyn Model) -> bool {
+    let signature = model.signature();
+    let rows = (signature.batch == Batch::Rows).then_some(2);
+    let Ok(mut session) =
+        model.plan(rows).and_then(|plan| plan.session().map_err(|error| LoadError::new(error.to_string())))
+    else {
+        return false;
+    };
+    for (index, input) in signature.inputs.iter().enumerate() {
+        let shape: Vec<_> = input.shape.iter().map(|dim| dim.unwrap_or(2)).collect();
+        if shape.iter().product::<usize>() > 1 << 20 {
+            return false;
+        }
+        match session.input(index, &shape) {
+            Ok(InputBuffer::Plain(buffer)) => buffer.fill(0),
+            Ok(InputBuffer::Strings(buffer)) => buffer.fill(String::new()),
+            Err(_) => return false,
+        }
+    }
+    session.run().is_ok()
 }
