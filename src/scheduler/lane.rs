@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use super::{
@@ -136,13 +137,13 @@ impl Lane {
     }
 
     /// One job, or several of at most the batch limit where the request is larger and may be split.
-    fn jobs(&self, rows: Rows, mut slot: Slot, common: &Common) -> (Vec<Job>, Vec<Reply>) {
+    fn jobs(&self, rows: Rows, mut slot: Slot, common: &Common) -> (Few<Job>, Few<Reply>) {
         let core = &self.inner.core;
         let key = key_of(&rows, core.signature.batch, core.fixed);
         let splits = core.signature.batch == Batch::Rows && core.merges();
         let size = if splits { core.limit } else { rows.rows };
-        let mut jobs = Vec::with_capacity(rows.rows.div_ceil(size.max(1)));
-        let mut replies = Vec::with_capacity(jobs.capacity());
+        let mut jobs = Few::with_capacity(rows.rows.div_ceil(size.max(1)));
+        let mut replies = Few::with_capacity(jobs.capacity());
         let mut from = 0;
         while from < rows.rows {
             let to = (from + size).min(rows.rows);
@@ -171,6 +172,9 @@ impl fmt::Debug for Lane {
     }
 }
 
+/// Nearly every request is one piece: no allocation for lists of one.
+type Few<T> = SmallVec<[T; 1]>;
+
 type Reply = oneshot::Receiver<Result<Piece, Error>>;
 
 struct Common {
@@ -197,8 +201,8 @@ impl Drop for Leaving<'_> {
     }
 }
 
-async fn wait(replies: Vec<Reply>) -> Result<Vec<Piece>, Error> {
-    let mut pieces = Vec::with_capacity(replies.len());
+async fn wait(replies: Few<Reply>) -> Result<Few<Piece>, Error> {
+    let mut pieces = Few::with_capacity(replies.len());
     for reply in replies {
         let gone = |_| Error::internal("model: execution failed", "a batch was dropped without an answer");
         pieces.push(reply.await.map_err(gone)??);
@@ -215,7 +219,7 @@ fn missed(started: Option<&AtomicBool>) -> Error {
 }
 
 /// The pieces of a request as one answer, in order. The stamps are those of the piece that was computed last.
-fn join(mut pieces: Vec<Piece>, queued: Instant) -> Result<Answer, Error> {
+fn join(mut pieces: Few<Piece>, queued: Instant) -> Result<Answer, Error> {
     let failed = |error| Error::internal("model: execution failed", error);
     let stamps = |piece: &Piece| Stamps {
         received: queued,
