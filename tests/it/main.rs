@@ -19,6 +19,8 @@ mod drain;
 #[cfg(test)]
 mod encodings;
 #[cfg(test)]
+mod engine;
+#[cfg(test)]
 mod errors;
 #[cfg(test)]
 mod errors_state;

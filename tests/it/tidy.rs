@@ -162,3 +162,14 @@ fn the_text_speaks_of_the_project_alone() {
         }
     }
 }
+
+/// A test file that the binary does not name is not compiled, and nobody misses its tests.
+#[test]
+fn every_test_file_is_in_the_binary() {
+    let main = fs::read_to_string(root().join("tests/it/main.rs")).unwrap();
+    for entry in fs::read_dir(root().join("tests/it")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        assert!(name == "main" || main.contains(&format!("\nmod {name};")), "tests/it/main.rs has no mod {name}");
+    }
+}
