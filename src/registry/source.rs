@@ -23,6 +23,7 @@ pub const MODEL_ONNX: &str = "model.onnx";
 
 /// More files than a version has; a folder with more is no version.
 const MAX_FILES: usize = 1024;
+const NO_FOLDER: &str = "a version must be a folder that is no link";
 
 /// One look at the registry directory.
 #[derive(Debug, Default)]
@@ -127,15 +128,18 @@ fn look_at_folder(entry: &DirEntry, name: &str, scan: &mut Scan) {
             let text = format!("the folder cannot be read: {}", error.kind());
             scan.models.insert(model, Err(text));
         }
-        Ok(Inside { model: None, route: false, .. }) => {
+        // Something is being prepared, as a push of a model's first version is.
+        Ok(Inside { model: None, route: false, hidden_only: true, .. }) => {}
+        Ok(Inside { model: None, route: false, ignored, .. }) => {
             ignore("neither model.toml, config.pbtxt, route.toml, model.onnx nor a version folder in it");
+            scan.ignored.extend(ignored.into_iter().filter(|ignored| ignored.why == NO_FOLDER));
         }
         Ok(Inside { model: None, route: true, .. }) => scan.routes.push((model, path)),
         Ok(Inside { model: Some(_), route: true, .. }) => {
             let text = "is a model and a route: remove route.toml or the model's files";
             scan.models.insert(model, Err(text.to_owned()));
         }
-        Ok(Inside { model: Some(found), route: false, ignored }) => {
+        Ok(Inside { model: Some(found), route: false, ignored, .. }) => {
             scan.ignored.extend(ignored);
             scan.models.insert(model, Ok(found));
         }
@@ -150,6 +154,8 @@ fn is_link(entry: &DirEntry) -> bool {
 struct Inside {
     model: Option<FoundModel>,
     route: bool,
+    /// It holds dot names and nothing else.
+    hidden_only: bool,
     ignored: Vec<Ignored>,
 }
 
@@ -158,9 +164,13 @@ fn look_inside(path: &Path, name: &str) -> io::Result<Inside> {
     let mut ignored = Vec::new();
     let mut files = BTreeMap::new();
     let mut route = false;
+    let (mut hidden, mut visible) = (false, false);
     let prefix = format!("{name}/");
     for entry in fs::read_dir(path)? {
         let entry = entry?;
+        let is_hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+        hidden |= is_hidden;
+        visible |= !is_hidden;
         let Some(inner) = shown(&entry, &prefix, &mut ignored) else { continue };
         let Some(meta) = existing(&entry)? else { continue };
         let mut ignore = |why| ignored.push(Ignored { path: format!("{prefix}{inner}"), why });
@@ -169,7 +179,7 @@ fn look_inside(path: &Path, name: &str) -> io::Result<Inside> {
                 let files = look_at_files(&entry.path());
                 found.versions.insert(version, FoundVersion { place: Place::Folder, files });
             }
-            (Some(_), false) => ignore("a version must be a folder that is no link"),
+            (Some(_), false) => ignore(NO_FOLDER),
             (None, true) => ignore("the name is no version"),
             (None, false) if inner == ROUTE_TOML => route = true,
             (None, false) => match config_name(&inner) {
@@ -184,7 +194,7 @@ fn look_inside(path: &Path, name: &str) -> io::Result<Inside> {
     }
     adopt_bare_model(&mut found, files, &prefix, &mut ignored);
     let is_model = !found.config.is_empty() || !found.versions.is_empty();
-    Ok(Inside { model: is_model.then_some(found), route, ignored })
+    Ok(Inside { model: is_model.then_some(found), route, hidden_only: hidden && !visible, ignored })
 }
 
 /// A `model.onnx` beside no version folder is version 1, together with the files beside it.
@@ -299,6 +309,9 @@ mod tests {
         }
         put(root, "m/2");
         symlink(root.join("m/1"), root.join("m/3")).unwrap();
+        put(root, "pushing/.push-1-1/model.onnx");
+        fs::create_dir(root.join("links")).unwrap();
+        symlink(root.join("m/1"), root.join("links/1")).unwrap();
         let scan = scan(root).unwrap();
         assert_eq!(scan.models.len(), 1);
         assert_eq!(versions(&scan, "m"), [1]);
@@ -309,6 +322,8 @@ mod tests {
                 "README.md",
                 "bad name",
                 "empty",
+                "links",
+                "links/1",
                 "m/-1",
                 "m/0",
                 "m/007",
