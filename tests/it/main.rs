@@ -47,6 +47,8 @@ mod ops;
 #[cfg(test)]
 mod predictions;
 #[cfg(test)]
+mod readme;
+#[cfg(test)]
 mod registry;
 #[cfg(test)]
 mod reload;

@@ -1,0 +1,60 @@
+//! The README is run: its curl line is sent to the demo registry and answered as printed, its commands and links exist.
+
+use serde_json::Value;
+
+use crate::{
+    client::Http,
+    harness::{Weir, repository},
+};
+
+fn readme() -> String {
+    std::fs::read_to_string(repository("README.md")).unwrap()
+}
+
+/// The content of the first fenced block of a language that contains `part`.
+fn block(text: &str, language: &str, part: &str) -> String {
+    let fence = format!("```{language}\n");
+    let blocks = text.split(&fence).skip(1).filter_map(|rest| rest.split("\n```").next());
+    blocks.filter(|block| block.contains(part)).map(str::to_owned).next().unwrap()
+}
+
+#[tokio::test]
+async fn the_sample_digit_is_answered_as_printed() {
+    let text = readme();
+    let command = block(&text, "sh", "curl");
+    let (path, body) = command.split_once(" -d @").unwrap();
+    let path = path.split_once(":8000").unwrap().1;
+    let digits = repository("models/digits-cnn").to_string_lossy().into_owned();
+    let server = Weir::start(&[("digits-cnn", digits)], &[]).await;
+    let body = std::fs::read(repository(body.trim())).unwrap();
+    let got = Http::new(server.http).post(path, body).await.json();
+    let want: Value = serde_json::from_str(&block(&text, "json", "model_name")).unwrap();
+    let (got, want) = (&got["outputs"], &want["outputs"]);
+    assert_eq!(got[0], want[0], "the label");
+    let numbers =
+        |value: &Value| -> Vec<f64> { value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect() };
+    let close =
+        numbers(&got[1]["data"]).iter().zip(numbers(&want[1]["data"])).all(|(a, b)| (a - b).abs() <= 1e-4 + 1e-4 * b);
+    assert!(close, "{got} {want}");
+    assert!(server.stop().await.success());
+}
+
+#[test]
+fn links_lead_to_files() {
+    for page in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "docs/adr/README.md",
+        "models/README.md",
+        "deploy/README.md",
+        "loadtest/README.md",
+    ] {
+        let text = std::fs::read_to_string(repository(page)).unwrap();
+        let folder = repository(page).parent().unwrap().to_path_buf();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = link.split('#').next().unwrap_or("");
+            let local = !file.is_empty() && !file.contains("://");
+            assert!(!local || folder.join(file).exists(), "{page} links to {file}");
+        }
+    }
+}
