@@ -22,7 +22,7 @@ use crate::{
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// From the signal to the end: the work in flight takes about a second, the deadline is far beyond.
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(15);
 /// Requests in flight when the signal comes.
 const SLOW: usize = 8;
 
@@ -88,7 +88,7 @@ async fn health_turns(address: SocketAddr, serving: tokio::sync::oneshot::Sender
 }
 
 async fn round() {
-    let flags = ["--drain-notice-ms", "300", "--drain-timeout-ms", "20000"];
+    let flags = ["--drain-notice-ms", "1000", "--drain-timeout-ms", "20000"];
     let mut weir = Weir::serve(registry(), &flags).await;
     let held = silent(&weir).await;
     let mut idle = weir.client();

@@ -157,6 +157,7 @@ async fn what_is_not_a_number_keeps_its_bits_or_is_null() {
 #[tokio::test]
 async fn ids_and_requested_outputs() {
     let weir = Weir::start(&[("m", "models/digits-linear")], &[]).await;
+    weir.warm("m").await;
     let mut client = weir.client();
     let case = &cases("models/digits-linear/2/golden.json")[1];
     let ask = Ask::new("m", case.inputs.clone()).id("żółw \"7\"");
@@ -182,6 +183,7 @@ async fn ids_and_requested_outputs() {
 #[tokio::test]
 async fn classification() {
     let weir = Weir::start(&[("m", "models/digits-linear")], &[]).await;
+    weir.warm("m").await;
     let mut client = weir.client();
     let case = &cases("models/digits-linear/2/golden.json")[1];
     let wanted = Ask::new("m", case.inputs.clone()).wants(&[("probabilities", 3), ("label", 0)]);
@@ -262,6 +264,7 @@ fn unpack(coding: &str, packed: &[u8]) -> Vec<u8> {
 #[tokio::test]
 async fn compression_both_ways() {
     let weir = Weir::start(&[("m", "models/digits-linear")], &[]).await;
+    weir.warm("m").await;
     let mut client = weir.client();
     let rows = rows("models/digits-linear/2/golden.json");
     let case = crate::golden::Case::batch(&rows, 0, 64);

@@ -196,6 +196,17 @@ impl Weir {
         Metrics::parse(std::str::from_utf8(&reply.body).unwrap())
     }
 
+    /// Waits until a model's batch sizes are compiled: from then on one batch size always gives the same bits.
+    pub(crate) async fn warm(&self, model: &str) {
+        until("batch sizes are compiled", Duration::from_secs(60), async || {
+            let seen = self.ops_model(model).await;
+            let versions = seen["versions"].as_array().cloned().unwrap_or_default();
+            let warm = !versions.is_empty() && versions.iter().all(|version| version["batching"]["warm"] == true);
+            warm.then_some(())
+        })
+        .await;
+    }
+
     /// What operators see of a model.
     pub(crate) async fn ops_model(&self, name: &str) -> Value {
         Http::new(self.ops).get(&format!("/ops/models/{name}")).await.json()

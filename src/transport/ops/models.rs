@@ -66,6 +66,8 @@ struct Batching {
     limit: usize,
     /// Batches run on the I/O threads.
     local: bool,
+    /// Every size worth compiling has been compiled and timed.
+    warm: bool,
     compiled: Vec<usize>,
     queued_rows: usize,
     profile: Vec<Cost>,
@@ -146,6 +148,7 @@ fn loaded(servable: &Servable) -> Loaded<'_> {
             because: lane.merging().off_because().map(|why| why.to_string()),
             limit: lane.batch_limit(),
             local: lane.is_local(),
+            warm: lane.is_warm(),
             compiled: lane.compiled_sizes(),
             queued_rows: lane.queued_rows(),
             profile: lane.profile().into_iter().map(cost).collect(),
