@@ -85,7 +85,7 @@ fn line<'a>(model: &'a str, entry: &'a VersionEntry) -> Started<'a> {
         engine: servable.engine,
         batch_limit: servable.lane.batch_limit(),
         merging_off: servable.merging.off_because().map(|reason| reason.to_string()),
-        load_time: None,
+        load_time: Some(servable.load_time),
         signature: &servable.signature,
     });
     Started { model, version: entry.version.to_string(), state: entry.state, reason: &entry.reason, loaded }

@@ -102,6 +102,13 @@ impl Gateway {
         Ticket::new(&self.shared.metrics, protocol)
     }
 
+    /// Counts a request that fails before it can be answered under the name that it asked for, if something has that name.
+    pub fn recognise(&self, name: &str, ticket: &mut Ticket<'_>) {
+        if let Ok(node) = self.shared.table.load().node(name) {
+            ticket.refused = Some(Arc::clone(node.refused()));
+        }
+    }
+
     /// Answers a prediction request.
     ///
     /// # Errors

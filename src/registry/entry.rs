@@ -40,7 +40,8 @@ pub(super) fn entry(record: &ModelRecord, graveyard: &Graveyard, settle: Duratio
 
 fn version_entry(version: Version, record: &VersionRecord, stage: Stage) -> VersionEntry {
     let (state, reason) = match stage {
-        Stage::Ready | Stage::Stale | Stage::Reloading => (ModelState::Ready, ""),
+        // A successor that was refused changes nothing but what is said here.
+        Stage::Ready | Stage::Stale | Stage::Reloading => (ModelState::Ready, record.complaint().unwrap_or_default()),
         Stage::Settling => (ModelState::Loading, "waiting for its files to settle"),
         Stage::Loadable | Stage::Loading => (ModelState::Loading, "loading"),
         Stage::Failed => (ModelState::Unavailable, record.complaint().unwrap_or_default()),

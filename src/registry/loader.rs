@@ -7,7 +7,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::Arc,
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
 use super::{
@@ -111,6 +111,7 @@ impl Loader {
     }
 
     fn load_here(&self, order: &Order) -> Result<Loaded, LoadError> {
+        let start = Instant::now();
         let spec = &order.config.spec;
         let engine = self.engines.choose(spec.engine)?;
         let Bundle { artifact, golden, digest, fingerprint } = read_bundle(Shelf {
@@ -164,6 +165,7 @@ impl Loader {
             lane,
             series,
             loaded_at: SystemTime::now(),
+            load_time: start.elapsed(),
             source: source(order).into(),
             merging,
         };

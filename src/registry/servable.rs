@@ -1,7 +1,11 @@
 //! A loaded version and what is known about the versions of a model: what a request's name and version resolve to. Made by the
 //! loader and the manager, held by snapshots and by the requests that run on it; the manager frees it, never a request.
 
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use crate::{
     observe::ServableSeries,
@@ -10,7 +14,7 @@ use crate::{
 };
 
 /// When a caller may ask again for a version that is being loaded.
-const RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// A version that answers.
 pub struct Servable {
@@ -30,6 +34,8 @@ pub struct Servable {
     pub series: Arc<ServableSeries>,
     /// When it was loaded.
     pub loaded_at: SystemTime,
+    /// How long that took, from its files to its first compiled plan.
+    pub load_time: Duration,
     /// Where it was read from, relative to the registry, for example `digits/2/model.onnx`.
     pub source: Arc<str>,
     /// Whether requests share batches.
@@ -49,6 +55,7 @@ impl Servable {
             lane: self.lane.clone(),
             series: Arc::clone(&self.series),
             loaded_at: self.loaded_at,
+            load_time: self.load_time,
             source: Arc::clone(&self.source),
             merging: self.merging.clone(),
         }

@@ -118,11 +118,20 @@ impl Lane {
             None => wait(replies).await?,
             Some(deadline) => match tokio::time::timeout_at(deadline.into(), wait(replies)).await {
                 Ok(pieces) => pieces?,
-                Err(_) => return Err(missed(started.as_deref())),
+                Err(_) => return Err(self.missed(started.as_deref())),
             },
         };
         guard.inner = None;
         join(pieces, queued)
+    }
+
+    /// The caller's own clock ran out: the rows leave the queue with it, or their answer comes too late.
+    fn missed(&self, started: Option<&AtomicBool>) -> Error {
+        if started.is_some_and(|started| started.load(Ordering::Acquire)) {
+            return Error::new(ErrorCode::DeadlineExceeded, "deadline: expired in execution");
+        }
+        self.inner.core.series.rejected(crate::observe::Reject::Deadline);
+        expired_in_queue()
     }
 
     fn queue_full(&self) -> Error {
@@ -208,14 +217,6 @@ async fn wait(replies: Few<Reply>) -> Result<Few<Piece>, Error> {
         pieces.push(reply.await.map_err(gone)??);
     }
     Ok(pieces)
-}
-
-fn missed(started: Option<&AtomicBool>) -> Error {
-    if started.is_some_and(|started| started.load(Ordering::Acquire)) {
-        Error::new(ErrorCode::DeadlineExceeded, "deadline: expired in execution")
-    } else {
-        expired_in_queue()
-    }
 }
 
 /// The pieces of a request as one answer, in order. The stamps are those of the piece that was computed last.

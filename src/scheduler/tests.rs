@@ -176,6 +176,8 @@ async fn expired_work_is_refused_and_never_run() {
     let late = f.lane.run(rows(1.0, 1), soon).await.unwrap_err();
     assert_eq!((late.code(), late.text()), (ErrorCode::DeadlineExceeded, "deadline: expired in the queue"));
     until("its rows have left", || f.lane.queued_rows() == 0).await;
+    let counted = "weir_rejected_total{model=\"fake\",reason=\"deadline\"} 1";
+    assert!(f.metrics.render().contains(counted), "counted once");
     let past = f.lane.run(rows(1.0, 1), Some(Instant::now())).await.unwrap_err();
     assert_eq!(past.text(), "deadline: expired in the queue");
     f.script.open();

@@ -28,14 +28,15 @@ pub(super) struct Done<A> {
     pub(super) params: Params,
 }
 
-/// Answers one request whose body has arrived. Dropped before it ends, the request counts as cancelled.
+/// Answers one request whose body has arrived. Dropped before it ends, the request counts as cancelled. Where `decode` fails it
+/// writes down the name that was asked for, as far as it got.
 ///
 /// # Errors
 /// Whatever decoding, the gateway or encoding says; it has been recorded.
 pub(super) async fn run<A>(
     gateway: &Gateway,
     origin: Origin,
-    decode: impl FnOnce(RequestContext) -> Result<(InferRequest, ReplyForm), Error>,
+    decode: impl FnOnce(RequestContext, &mut String) -> Result<(InferRequest, ReplyForm), Error>,
     encode: impl FnOnce(&InferResponse, &ReplyForm) -> Result<A, Error>,
 ) -> Result<Done<A>, Error> {
     let mut ticket = gateway.begin(origin.protocol);
@@ -43,7 +44,9 @@ pub(super) async fn run<A>(
     context.deadline = origin.deadline;
     context.headers = Some(Box::new(Metadata(origin.headers)));
     let answered = async {
-        let (mut request, form) = decode(context)?;
+        let mut name = String::new();
+        let decoded = decode(context, &mut name).inspect_err(|_| gateway.recognise(&name, &mut ticket));
+        let (mut request, form) = decoded?;
         request.context.decoded = Instant::now();
         let mut response = gateway.infer(request, &mut ticket).await?;
         if form.wants_classes() {
@@ -63,9 +66,11 @@ pub(super) async fn run<A>(
     }
 }
 
-/// Records a request that ended before there was anything to decode.
-pub(super) fn refuse(gateway: &Gateway, protocol: Protocol, error: &Error) {
-    gateway.begin(protocol).finish(Err(error));
+/// Records a request that ended before there was anything to decode. `name` is what was asked for, or empty.
+pub(super) fn refuse(gateway: &Gateway, protocol: Protocol, name: &str, error: &Error) {
+    let mut ticket = gateway.begin(protocol);
+    gateway.recognise(name, &mut ticket);
+    ticket.finish(Err(error));
 }
 
 /// Repeats the parameters `weir_…` of an answer as headers `x-weir-…`.

@@ -113,3 +113,14 @@ async fn only_the_guilty_of_a_batch_fail() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_request_that_cannot_be_decoded_counts_under_the_name_it_asked_for() {
+    let weir = Weir::fixtures(&["identity-fp32"], &[]).await;
+    let mut http = crate::client::Http::new(weir.http);
+    assert_eq!(http.post("/v2/models/identity-fp32/infer", "{}").await.status, 400);
+    assert_eq!(http.post("/v2/models/nobody/infer", "{}").await.status, 400);
+    let metrics = weir.metrics().await;
+    let refused = |model| metrics.sum("weir_requests_total", &[("model", model), ("code", "invalid_argument")]);
+    assert_eq!((refused("identity-fp32"), refused(""), refused("nobody")), (1.0, 1.0, 0.0));
+}

@@ -30,14 +30,14 @@ pub(super) async fn infer(shared: &Shared, request: Request<Incoming>) -> Respon
     let call = match Call::of(&parts.headers) {
         Ok(call) => call,
         Err(error) => {
-            infer::refuse(&shared.gateway, Protocol::Grpc, &error);
+            infer::refuse(&shared.gateway, Protocol::Grpc, "", &error);
             return refusal(Echo::of(&parts.headers), &error);
         }
     };
     let (bytes, share) = match call.bytes(body, &shared.options.intake).await {
         Ok(taken) => taken,
         Err(error) => {
-            infer::refuse(&shared.gateway, Protocol::Grpc, &error);
+            infer::refuse(&shared.gateway, Protocol::Grpc, "", &error);
             return call.answer(Err(error));
         }
     };
@@ -45,7 +45,11 @@ pub(super) async fn infer(shared: &Shared, request: Request<Incoming>) -> Respon
     let done = infer::run(
         &shared.gateway,
         origin,
-        |context| grpc::decode(grpc::parse(bytes)?, context),
+        |context, name| {
+            let message = grpc::parse(bytes)?;
+            name.clone_from(&message.model_name);
+            grpc::decode(message, context)
+        },
         |response, form| call.frame(&grpc::encode(response, form)),
     );
     let outcome = done.await.map(|done| {

@@ -121,16 +121,17 @@ impl Desk {
     async fn infer(&self, message: Bytes, id: &mut String) -> Result<pb::ModelStreamInferResponse, Error> {
         let mut share = self.intake.budget.share();
         if let Err(error) = self.intake.admit(&mut share, message.len()) {
-            infer::refuse(&self.gateway, Protocol::Grpc, &error);
+            infer::refuse(&self.gateway, Protocol::Grpc, "", &error);
             return Err(error);
         }
         let origin = Origin { protocol: Protocol::Grpc, deadline: self.deadline, headers: self.headers.clone() };
         let done = infer::run(
             &self.gateway,
             origin,
-            |context| {
+            |context, name| {
                 let message = grpc::parse(message)?;
                 id.clone_from(&message.id);
+                name.clone_from(&message.model_name);
                 grpc::decode(message, context)
             },
             |response, form| Ok(grpc::encode(response, form)),

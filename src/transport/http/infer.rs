@@ -41,7 +41,7 @@ pub(super) async fn answer(
         Ok((deadline, take(&shared.options.intake, &headers, body).await?))
     };
     let (deadline, (bytes, share)) = taken.await.inspect_err(|failed: &Failed| {
-        infer::refuse(&shared.gateway, Protocol::Http, failed.error());
+        infer::refuse(&shared.gateway, Protocol::Http, &target.name, failed.error());
     })?;
     let accepts = headers.get(header::ACCEPT_ENCODING).cloned();
     let length = headers.get(&HEADER_LENGTH).cloned();
@@ -49,7 +49,10 @@ pub(super) async fn answer(
     let done = infer::run(
         &shared.gateway,
         origin,
-        |context| decode(&shared.gateway, &target, bytes, length.as_ref(), context),
+        |context, name| {
+            let decoded = decode(&shared.gateway, &target, bytes, length.as_ref(), context);
+            decoded.inspect_err(|_| name.push_str(&target.name))
+        },
         json::encode,
     );
     let answer = write(done.await?, accepts.as_ref());

@@ -211,7 +211,8 @@ fn a_file_replaced_in_place_is_loaded_again_under_its_version() {
     let snapshot = fixture.registry.wait_for(super::PATIENCE, |snapshot| !snapshot.problems.is_empty()).unwrap();
     assert_eq!(snapshot.problems[0].to_string(), "m: version 1: model.onnx: as the file says");
     assert_eq!(digest(), second);
-    assert_eq!(fixture.state("m", 1), Some((ModelState::Ready, String::new())));
+    let why = "model.onnx: as the file says".to_owned();
+    assert_eq!(fixture.state("m", 1), Some((ModelState::Ready, why)));
 }
 
 #[test]
