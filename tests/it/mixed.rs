@@ -113,10 +113,9 @@ async fn ten_thousand_requests_get_their_own_answers() {
         let share = metrics.sum("weir_requests_total", &[("protocol", protocol)]);
         assert!(share > f64::from(REQUESTS) / 3.0, "{share} over {protocol}");
     }
-    // Requests of the same shape do meet in batches.
-    let (batches, rows) =
-        (metrics.sum("weir_batch_rows_count", &[]), metrics.sum("weir_batch_rows_sum", &[("model", "identity-fp32")]));
-    assert!(batches > 0.0 && rows > 0.0);
+    // Requests of the same shape do meet in batches, or this would prove little.
+    let batches = metrics.sum("weir_batch_rows_count", &[]);
+    assert!(batches < f64::from(REQUESTS) * 0.99, "{batches} batches");
     let weir = Arc::into_inner(weir).unwrap();
     assert!(weir.stop().await.success());
 }
