@@ -54,7 +54,7 @@ pub fn banner(addresses: Addresses, models: &[Started<'_>], paint: Paint) -> Str
     if models.is_empty() {
         text.push_str("no models in the registry yet\n");
     } else {
-        text.push_str(&table(models).render(paint));
+        text.push_str(&table(models).without_empty_columns().render(paint));
     }
     let Addresses { http, grpc, ops } = addresses;
     // Writing into a string cannot fail.

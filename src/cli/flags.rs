@@ -45,7 +45,7 @@ pub struct ServeFlags {
     /// Port for metrics, health and operations; 0 = any free one
     #[arg(long, value_name = "PORT")]
     pub ops_port: Option<u16>,
-    /// Folder of the routes [default: the registry]
+    /// Folder of the routes; without effect in this build, which serves models only [default: the registry]
     #[arg(long, value_name = "DIR")]
     pub routes: Option<PathBuf>,
     /// Threads that run models; 0 = one per core
@@ -63,7 +63,7 @@ pub struct ServeFlags {
     /// Most connections at a time
     #[arg(long, value_name = "COUNT", value_parser = count(1..=MAX_CONNECTIONS))]
     pub max_connections: Option<usize>,
-    /// Most memory that request bodies take at a time, all together
+    /// Most memory that the bodies of requests and answers take at a time, all together
     #[arg(long, value_name = "BYTES", value_parser = count(1..=MAX_BYTES))]
     pub max_inflight_bytes: Option<usize>,
     /// How changes of the registry are noticed: file system events where there are any, polling, or not at all
@@ -109,7 +109,7 @@ pub struct ServeFlags {
     /// Time that compiling a model's further batch sizes may take
     #[arg(long, value_name = "MS", value_parser = count_u64(0..=MAX_MS))]
     pub load_budget_ms: Option<u64>,
-    /// The ONNX Runtime library, for builds that have that engine
+    /// The ONNX Runtime library; without effect in this build, which runs models with tract only
     #[arg(long, value_name = "FILE")]
     pub onnxruntime_lib: Option<PathBuf>,
     /// How logs are written; auto = pretty on a terminal, else JSON

@@ -6,18 +6,26 @@
 //! | [`serve`] | `weir serve` |
 //! | [`flags`], [`layers`], [`refusal`] | its options, where they come from, what it refuses |
 //! | [`banner`] | what it prints at start-up |
-//! | [`models`], [`push`], [`health`] | `weir models`, `push`, `healthcheck` |
+//! | [`infer`] | `weir infer` |
+//! | [`input`], `npy`, [`answer`], [`local`] | what it is given, what it shows, the gateway in this process |
+//! | [`models`], [`check`], [`push`], [`health`] | `weir models`, `check`, `push`, `healthcheck` |
 //! | [`client`] | asks a running gateway |
 //! | [`table`], [`output`], [`exit`] | tables and colours, table or JSON, exit codes |
 
+pub mod answer;
 pub mod banner;
+pub mod check;
 pub mod client;
 pub mod exit;
 pub mod flags;
 pub mod health;
+pub mod infer;
+pub mod input;
 pub mod layers;
+pub mod local;
 pub mod models;
 mod models_view;
+mod npy;
 pub mod output;
 pub mod push;
 pub mod refusal;
@@ -51,8 +59,14 @@ enum Command {
     /// Every option is also an environment variable and a key of weir.toml: --http-port is WEIR_HTTP_PORT and http_port. A
     /// flag wins over the environment, the environment over the file, the file over the default.
     Serve(Box<serve::ServeCommand>),
+    /// Ask for a prediction, and show it
+    Infer(Box<infer::InferCommand>),
     /// Show what a gateway has loaded: state, engine, batching, digest
     Models(models::ModelsCommand),
+    /// Load and validate a registry as serve would, and say everything that is wrong
+    ///
+    /// Exits with 1 when there are problems; each names its file and key.
+    Check(check::CheckCommand),
     /// Publish a version of a model into a registry directory
     ///
     /// The version appears whole or not at all: its files are copied into a hidden folder, digests are added, and one rename
@@ -74,7 +88,10 @@ pub fn command() -> clap::Command {
         Some(value) if value.is_empty() => arg.env(Resettable::Reset),
         _ => arg,
     };
-    Cli::command().mut_subcommands(|command| command.mut_args(without_empty)).mut_subcommand("serve", flags::annotate)
+    Cli::command().mut_subcommands(|command| match command.get_name() {
+        "serve" => flags::annotate(command),
+        _ => command.mut_args(without_empty),
+    })
 }
 
 /// Parses the arguments, runs the command, and prints what it says.
@@ -96,8 +113,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             Ok(code) => return code,
             Err(failure) => Err(failure),
         },
+        Command::Infer(command) => infer::run(*command),
         Command::Models(command) => models::run(command),
         Command::Healthcheck(command) => health::run(command),
+        Command::Check(command) => check::run(command),
         Command::Push(command) => push::run(command),
         Command::Completions { shell } => Ok(completions(shell)),
     };
@@ -123,12 +142,17 @@ fn completions(shell: clap_complete::Shell) -> Report {
     Report::done(String::from_utf8_lossy(&script))
 }
 
-/// Prints a command's outcome. A reader that went away (`weir … | head`) is no error.
+/// Writes to standard output. A reader that went away (`weir … | head`) is no error.
+fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Prints a command's outcome.
 fn finish(outcome: Result<Report, Failure>) -> ExitCode {
     match outcome {
         Ok(report) => {
-            let mut out = std::io::stdout().lock();
-            let _ = out.write_all(report.text.as_bytes()).and_then(|()| out.flush());
+            print(&report.text);
             report.exit.into()
         }
         Err(failure) => {

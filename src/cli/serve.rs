@@ -61,7 +61,7 @@ fn serve(options: ServeOptions) -> Result<ExitCode, Failure> {
     let addresses = *app.addresses();
     let ran = app.run(|gateway| {
         let snapshot = gateway.registry().snapshot();
-        print!("{}", banner(addresses, &started(&snapshot), Paint::of_stdout()));
+        super::print(&banner(addresses, &started(&snapshot), Paint::of_stdout()));
     });
     ran.map_err(|error| Failure::problem(error.to_string()))
 }

@@ -58,6 +58,9 @@ impl Tone {
     }
 }
 
+/// What an empty cell shows.
+const EMPTY: &str = "-";
+
 /// One cell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cell {
@@ -69,7 +72,7 @@ impl Cell {
     /// A text in a tone. Control characters, which would move the cursor, are escaped; an empty text becomes a dash.
     pub fn new(text: impl AsRef<str>, tone: Tone) -> Self {
         let text = clean(text.as_ref());
-        Self { text: if text.is_empty() { "-".to_owned() } else { text }, tone }
+        Self { text: if text.is_empty() { EMPTY.to_owned() } else { text }, tone }
     }
 }
 
@@ -104,6 +107,19 @@ impl Table {
     /// Adds a row.
     pub fn row(&mut self, cells: impl IntoIterator<Item = Cell>) {
         self.rows.push(cells.into_iter().collect());
+    }
+
+    /// Without the columns that are empty in every row.
+    #[must_use]
+    pub fn without_empty_columns(mut self) -> Self {
+        let empty: Vec<bool> = (0..self.heading.len())
+            .map(|at| self.rows.iter().all(|row| row.get(at).is_none_or(|cell| cell.text == EMPTY)))
+            .collect();
+        for row in std::iter::once(&mut self.heading).chain(&mut self.rows) {
+            let mut column = empty.iter();
+            row.retain(|_| column.next().is_some_and(|empty| !empty));
+        }
+        self
     }
 
     /// The table as text, a line each row. Columns are as wide as their widest cell, the last one is not padded.
@@ -144,6 +160,10 @@ mod tests {
              a-long-name  READY        -\n\
              é            UNAVAILABLE  line\\none\\u{1b}[2J\n"
         );
+        let mut sparse = Table::new(&["A", "B", "C"]);
+        sparse.row(["1".into(), "".into(), "".into()]);
+        sparse.row(["".into(), "".into(), "3".into()]);
+        assert_eq!(sparse.without_empty_columns().render(Paint::NONE), "A  C\n1  -\n-  3\n");
         let coloured = table.render(Paint { colours: true });
         assert!(coloured.contains("a-long-name  \u{1b}[32mREADY\u{1b}[0m        -\n"), "{coloured}");
     }

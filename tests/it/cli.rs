@@ -1,6 +1,8 @@
 //! The `weir` command as a program: its help, its exit codes, what it says about wrong arguments and files.
 
 mod client;
+mod docs;
+mod serve;
 
 use std::{
     path::Path,
