@@ -11,7 +11,8 @@ use crate::{
     array::Array,
     ask::{Ask, Way},
     errors::{Codes, mismatch},
-    harness::{PATIENCE, Registry, Weir, until},
+    harness::{Registry, Weir, until},
+    wire::PATIENCE,
 };
 
 const INTERNAL: Codes = (500, tonic::Code::Internal);
