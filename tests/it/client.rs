@@ -19,7 +19,7 @@ use weir::protocol::pb::{self, grpc_inference_service_client::GrpcInferenceServi
 
 use crate::{
     ask::{Answer, Ask, HEADER_LENGTH, Way, from_body, from_message},
-    wire::PATIENCE,
+    harness::PATIENCE,
 };
 
 /// Larger than any answer here; tonic's own limit of 4 MiB is a client's default, not the server's.

@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
     time::{Duration, Instant},
 };
@@ -17,13 +17,12 @@ use crate::{
     array::Array,
     ask::{Ask, Way},
     client::{Client, Failed, Http, channel},
-    harness::{Registry, Weir, fixture, until},
+    harness::{PATIENCE, Registry, Weir, fixture, until},
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
-/// From the signal to the end: the work in flight takes about a second, the deadline is far beyond.
+/// From the signal to the end: notice, work in flight and farewells take about three seconds, the deadline is far beyond.
 const SOON: Duration = Duration::from_secs(15);
-/// Requests in flight when the signal comes.
+/// Callers that nearly always have a request in flight.
 const SLOW: usize = 8;
 
 fn slow(rows: i64) -> Ask {
@@ -53,24 +52,24 @@ async fn silent(weir: &Weir) -> Vec<TcpStream> {
     held
 }
 
+/// What the callers of a round share.
 #[derive(Default)]
-struct Hammer {
+struct Round {
     signalled: AtomicBool,
     answered: AtomicU64,
 }
 
-/// Asks until the server is gone. Before the signal nothing fails; after it, only by a connection that ended.
-async fn hammer(mut client: Client, way: Way, shared: Arc<Hammer>) {
-    let x = Array::f32("x", &[1, 4], &[1.0, 2.0, 3.0, 4.0]);
-    let ask = Ask::new("quick", vec![x.clone()]);
+/// Asks until the server is gone. What was asked before the signal must be answered; after it a connection may end instead,
+/// but nobody is told anything else.
+async fn ask_on(mut client: Client, way: Way, ask: Ask, round: Arc<Round>) {
     loop {
-        let may_fail = shared.signalled.load(Relaxed);
+        let after = round.signalled.load(SeqCst);
         match client.ask(way, &ask).await {
-            Ok(answer) => assert_eq!(answer.outputs, [x.clone().named("y")]),
-            Err(Failed::Lost(_)) if may_fail || shared.signalled.load(Relaxed) => return,
-            Err(failed) => panic!("{way:?}: {failed:?}"),
+            Ok(answer) => assert_eq!(answer.outputs[0].shape, ask.inputs[0].shape),
+            Err(Failed::Lost(_)) if after => return,
+            Err(failed) => panic!("{way:?} {} asked {}: {failed:?}", ask.model, if after { "after" } else { "before" }),
         }
-        shared.answered.fetch_add(1, Relaxed);
+        round.answered.fetch_add(1, SeqCst);
     }
 }
 
@@ -88,6 +87,7 @@ async fn health_turns(address: SocketAddr, serving: tokio::sync::oneshot::Sender
 }
 
 async fn round() {
+    // Long enough that what was sent before the signal has arrived before the doors close, also on a busy machine.
     let flags = ["--drain-notice-ms", "1000", "--drain-timeout-ms", "20000"];
     let mut weir = Weir::serve(registry(), &flags).await;
     let held = silent(&weir).await;
@@ -95,31 +95,29 @@ async fn round() {
     for way in Way::BOTH {
         idle.answer(way, &slow(1)).await;
     }
-    let (mut callers, mut hammers, shared) = (JoinSet::new(), JoinSet::new(), Arc::new(Hammer::default()));
+    let mut probe = Http::new(weir.http);
+    assert_eq!(probe.get("/v2/health/ready").await.status, 200);
     let (serving, is_serving) = tokio::sync::oneshot::channel();
-    let mut health = JoinSet::new();
+    let (mut health, mut callers, shared) = (JoinSet::new(), JoinSet::new(), Arc::new(Round::default()));
     health.spawn(health_turns(weir.grpc, serving));
     is_serving.await.unwrap();
     for place in 0..SLOW {
-        let mut client = weir.client();
-        callers.spawn(async move { client.ask(Way::ALL[place % 4], &slow(3)).await });
+        callers.spawn(ask_on(weir.client(), Way::ALL[place % 4], slow(3), Arc::clone(&shared)));
     }
-    until("requests in flight", PATIENCE, async || (in_flight(&weir).await >= SLOW as f64).then_some(())).await;
+    until("slow requests", PATIENCE, async || (in_flight(&weir).await >= SLOW as f64 / 2.0).then_some(())).await;
     for way in Way::ALL {
-        hammers.spawn(hammer(weir.client(), way, Arc::clone(&shared)));
+        let x = Array::f32("x", &[1, 4], &[1.0, 2.0, 3.0, 4.0]);
+        callers.spawn(ask_on(weir.client(), way, Ask::new("quick", vec![x]), Arc::clone(&shared)));
     }
-    until("traffic", PATIENCE, async || (shared.answered.load(Relaxed) > 40).then_some(())).await;
-    let mut probe = Http::new(weir.http);
-    assert_eq!(probe.get("/v2/health/ready").await.status, 200);
+    until("traffic", PATIENCE, async || (shared.answered.load(SeqCst) > 40).then_some(())).await;
 
-    shared.signalled.store(true, Relaxed);
+    shared.signalled.store(true, SeqCst);
     let began = Instant::now();
     weir.terminate();
     let turned = until("health turns", PATIENCE, async || match probe.send("GET", "/v2/health/ready", &[], "").await {
         Ok(reply) if reply.status == 200 => None,
         Ok(reply) => Some(reply.status.as_u16()),
-        // The doors closed between two looks, which only a machine that stood still can explain.
-        Err(failed) => panic!("health was never seen to turn: {failed:?}"),
+        Err(failed) => panic!("the doors closed before health turned: {failed:?}"),
     });
     assert_eq!(turned.await, 503);
     let status = weir.ended().await;
@@ -127,11 +125,7 @@ async fn round() {
     assert_eq!(status.code(), Some(0), "{}", weir.logs());
     assert!(took < SOON, "{took:?} from the signal to the end");
     health.join_all().await;
-    for answer in callers.join_all().await {
-        let answer = answer.unwrap_or_else(|failed| panic!("accepted and not answered: {failed:?}"));
-        assert_eq!(answer.outputs[0].shape, [3, 4]);
-    }
-    hammers.join_all().await;
+    callers.join_all().await;
     drop((held, idle));
 }
 

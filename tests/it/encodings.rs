@@ -111,6 +111,7 @@ async fn computed_answers_have_the_same_bits_in_all_encodings() {
         ("breast-cancer-mlp", "models/breast-cancer-mlp/1/golden.json"),
         ("two-in-two-out", "tests/fixtures/two-in-two-out/1/expected.json"),
     ] {
+        weir.warm(model).await;
         for case in cases(recorded) {
             let ask = Ask::new(model, case.inputs.clone());
             let first = client.answer(Way::Typed, &ask).await;

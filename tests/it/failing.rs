@@ -11,8 +11,7 @@ use crate::{
     array::Array,
     ask::{Ask, Way},
     errors::{Codes, mismatch},
-    harness::{Registry, Weir, until},
-    wire::PATIENCE,
+    harness::{PATIENCE, Registry, Weir, until},
 };
 
 const INTERNAL: Codes = (500, tonic::Code::Internal);

@@ -19,6 +19,8 @@ use crate::client::{Client, Http};
 
 /// Start-up of a debug build with dozens of models on a busy machine stays far below.
 const START: Duration = Duration::from_secs(60);
+/// For conditions that hold in well under a second when the machine has nothing else to do.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Longer than any drain deadline in these tests.
 const STOP: Duration = Duration::from_secs(40);
 /// Between two looks at a condition.

@@ -1,12 +1,9 @@
 //! Ten thousand requests at once-64 of mixed models, shapes, datatypes and protocols: every answer is the one for its request,
 //! computed here from the request's number, and afterwards nothing is left in the server.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering::Relaxed},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering::Relaxed},
 };
 
 use tokio::task::JoinSet;
@@ -14,7 +11,7 @@ use tokio::task::JoinSet;
 use crate::{
     array::Array,
     ask::{Ask, Way},
-    harness::{Weir, until},
+    harness::{PATIENCE, Weir, until},
 };
 
 const REQUESTS: u32 = 10_000;
@@ -103,7 +100,7 @@ async fn ten_thousand_requests_get_their_own_answers() {
         });
     }
     assert_eq!(callers.join_all().await.iter().sum::<u32>(), REQUESTS);
-    let metrics = until("gauges at rest", Duration::from_secs(10), async || {
+    let metrics = until("gauges at rest", PATIENCE, async || {
         let metrics = weir.metrics().await;
         let rest = ["weir_inflight_requests", "weir_queue_rows"].iter().all(|name| metrics.sum(name, &[]) == 0.0);
         rest.then_some(metrics)
@@ -116,10 +113,9 @@ async fn ten_thousand_requests_get_their_own_answers() {
         let share = metrics.sum("weir_requests_total", &[("protocol", protocol)]);
         assert!(share > f64::from(REQUESTS) / 3.0, "{share} over {protocol}");
     }
-    // Requests of the same shape do meet in batches.
-    let (batches, rows) =
-        (metrics.sum("weir_batch_rows_count", &[]), metrics.sum("weir_batch_rows_sum", &[("model", "identity-fp32")]));
-    assert!(batches > 0.0 && rows > 0.0);
+    // Requests of the same shape do meet in batches, or this would prove little.
+    let batches = metrics.sum("weir_batch_rows_count", &[]);
+    assert!(batches < f64::from(REQUESTS) * 0.99, "{batches} batches");
     let weir = Arc::into_inner(weir).unwrap();
     assert!(weir.stop().await.success());
 }

@@ -17,14 +17,15 @@ use crate::{
     array::Array,
     ask::{Ask, Way},
     client::{Client, Failed},
-    harness::{Registry, Weir, fixture, repository, until, weir as command},
+    harness::{PATIENCE, Registry, Weir, fixture, repository, until, weir as command},
 };
 
 const POLL: Duration = Duration::from_millis(500);
 const SETTLE: Duration = Duration::from_millis(200);
-/// What loading a tiny model may take in a debug build while two cores are busy, and files of a poll that was just missed.
-const LOAD: Duration = Duration::from_secs(8);
-const PATIENCE: Duration = POLL.saturating_add(SETTLE).saturating_add(LOAD);
+/// What loading a tiny model may take in a debug build on a machine with other things to do.
+const LOAD: Duration = Duration::from_secs(20);
+/// From the rename to the first answer.
+const SWAP: Duration = POLL.saturating_add(SETTLE).saturating_add(LOAD);
 /// Growth of resident memory over nine swaps that counts as flat: less than a leak of one model's arena each would be.
 const FLAT: f64 = 24.0 * 1024.0 * 1024.0;
 
@@ -90,7 +91,7 @@ async fn publish_twelve(weir: &Weir, load: &Load) -> Vec<(u64, Duration)> {
         let began = Instant::now();
         if version % 4 == 0 {
             weir.registry.publish("m", version, &rubbish(version));
-            let reason = until("the rubbish is reported", PATIENCE, async || {
+            let reason = until("the rubbish is reported", SWAP, async || {
                 let state = client.state("m", &version.to_string()).await;
                 state.filter(|(state, reason)| state == "UNAVAILABLE" && !reason.is_empty())
             })
@@ -99,8 +100,7 @@ async fn publish_twelve(weir: &Weir, load: &Load) -> Vec<(u64, Duration)> {
             assert_eq!(client.answer(Way::Raw, &ask).await.version, newest.to_string(), "after {reason:?}");
         } else {
             weir.registry.publish("m", version, &good(version));
-            until("the new version answers", PATIENCE, async || (load.seen.load(Relaxed) == version).then_some(()))
-                .await;
+            until("the new version answers", SWAP, async || (load.seen.load(Relaxed) == version).then_some(())).await;
             newest = version;
         }
         took.push((version, began.elapsed()));
@@ -115,14 +115,14 @@ async fn under_load(watch: &str) {
     for place in 0..CLIENTS {
         clients.spawn(ask_on(weir.client(), Way::ALL[place % 4], Arc::clone(&load)));
     }
-    until("load", PATIENCE, async || (load.answered.load(Relaxed) > 2000).then_some(())).await;
+    until("load", PATIENCE, async || (load.answered.load(Relaxed) > 500).then_some(())).await;
     let before = memory(&weir).await;
     let took = publish_twelve(&weir, &load).await;
     let after = memory(&weir).await;
     load.stop.store(true, Relaxed);
     clients.join_all().await;
     let answered = load.answered.load(Relaxed);
-    assert!(answered > 3000, "only {answered} requests");
+    assert!(answered > 1000, "only {answered} requests");
     assert!(after - before < FLAT, "memory grew from {before} to {after}; {took:?}");
     let mut client = weir.client();
     let index = client.index().await;
