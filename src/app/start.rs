@@ -80,7 +80,7 @@ impl App {
         let engines = Engines::new(Arc::new(TractEngine::new()));
         let registry =
             Registry::start(registry_config(&options), engines, Arc::clone(&scheduler), Arc::clone(&metrics))
-                .map_err(|error| StartError::new(format_args!("registry '{}'", options.registry.display()), error))?;
+                .map_err(|error| StartError(error.to_string()))?;
         let limits =
             GatewayOptions { max_request_rows: options.max_request_rows, strict_readiness: options.strict_readiness };
         let gateway = Gateway::new(Arc::clone(&registry), metrics, limits);

@@ -57,6 +57,10 @@ fn wrong_arguments_are_code_2_and_name_the_flag() {
         (&["serve", "--config", "absent.toml"], "error: absent.toml: "),
         (&["serve", "--ops-host", "0.0.0.0"], "--ops-token-file"),
         (&["serve", "--host", "0.0.0.0", "--model-control", "explicit"], "--insecure-data-control"),
+        (
+            &["serve", "absent", "--http-port=0", "--grpc-port=0", "--ops-port=0"],
+            "error: registry absent: No such file",
+        ),
         (&["completions", "fax"], "invalid value 'fax'"),
     ] {
         let (code, out, err) = run(folder.path(), arguments);
