@@ -77,6 +77,8 @@ impl App {
             ..SchedulerOptions::default()
         };
         let scheduler = Scheduler::start(workers).map_err(|error| StartError::new("--workers", error))?;
+        let workers = Arc::downgrade(&scheduler);
+        metrics.measure_saturation(move || workers.upgrade().map_or(0.0, |workers| workers.saturation()));
         let engines = Engines::new(Arc::new(TractEngine::new()));
         let registry =
             Registry::start(registry_config(&options), engines, Arc::clone(&scheduler), Arc::clone(&metrics))

@@ -23,10 +23,7 @@ mod tests;
 
 use std::{
     fmt,
-    sync::{
-        Arc, OnceLock, Weak,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, OnceLock, Weak},
     time::{Instant, SystemTime},
 };
 
@@ -57,8 +54,7 @@ pub struct Metrics {
     gauges: Gauges,
     log_drops: LogDrops,
     inflight: Level,
-    /// Bits of an f64.
-    saturation: AtomicU64,
+    saturation: Saturation,
     shared: Shared,
     registered: Mutex<Registered>,
     unknown: Arc<RequestSeries>,
@@ -71,6 +67,16 @@ struct Gauges {
     inflight: Gauge,
     saturation: Gauge,
     log_dropped: Counter,
+}
+
+/// Reads how busy the workers are.
+#[derive(Default)]
+struct Saturation(OnceLock<Box<dyn Fn() -> f64 + Send + Sync>>);
+
+impl fmt::Debug for Saturation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Saturation")
+    }
 }
 
 /// Reads how many log events have been lost.
@@ -124,7 +130,7 @@ impl Metrics {
             gauges,
             log_drops: LogDrops::default(),
             inflight: Level::default(),
-            saturation: AtomicU64::new(0),
+            saturation: Saturation::default(),
             shared: Shared { budget, executed_expired, epoch },
             registered: Mutex::new(registered),
             unknown,
@@ -191,9 +197,9 @@ impl Metrics {
         self.inflight.get()
     }
 
-    /// Says which share of the workers' time is in use, 0 to 1.
-    pub fn set_saturation(&self, share: f64) {
-        self.saturation.store(share.to_bits(), Relaxed);
+    /// Says how to read the share of the workers that run a batch, 0 to 1. Only the first call counts.
+    pub fn measure_saturation(&self, share: impl Fn() -> f64 + Send + Sync + 'static) {
+        self.saturation.0.get_or_init(|| Box::new(share));
     }
 
     /// Says how to read the number of log events that have been lost. Only the first call counts.
@@ -206,7 +212,9 @@ impl Metrics {
     pub fn render(&self) -> String {
         let mut out = Exposition::default();
         self.gauges.inflight.set(self.inflight() as f64);
-        self.gauges.saturation.set(f64::from_bits(self.saturation.load(Relaxed)));
+        if let Some(share) = self.saturation.0.get() {
+            self.gauges.saturation.set(share());
+        }
         if let Some(drops) = self.log_drops.0.get() {
             self.gauges.log_dropped.absolute(drops());
         }

@@ -111,7 +111,7 @@ families! {
         "Requests answered, by the name asked for, the version that answered and the result.";
     /// Pressure.
     SATURATION = Gauge "weir_saturation" [] "ratio"
-        "Share of the workers' time that is in use, 0 to 1.";
+        "Share of the workers that run a batch at this moment, 0 to 1.";
     /// Scores.
     SCORE = Histogram "weir_score" ["model", "version", "variant", "output", "kind"] "the model's own"
         "Scores per row: confidence (highest class probability), positive (probability of class 1) or value (regression).";

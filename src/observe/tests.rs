@@ -50,7 +50,7 @@ fn busy() -> (Arc<Metrics>, Arc<ServableSeries>, Arc<RequestSeries>) {
     requests.record(Protocol::Grpc, None, Duration::from_micros(1075));
     requests.record(Protocol::Grpc, Some(ErrorCode::Overloaded), Duration::from_micros(8));
     metrics.unknown().record(Protocol::Http, Some(ErrorCode::NotFound), Duration::from_micros(9));
-    metrics.set_saturation(0.5);
+    metrics.measure_saturation(|| 0.5);
     metrics.count_log_drops(|| 6);
     (metrics, servable, requests)
 }

@@ -146,6 +146,7 @@ impl Core {
         taken: Instant,
     ) -> Vec<Finished> {
         jobs.iter_mut().for_each(Job::start);
+        self.watch_deadlines(&jobs, taken);
         match self.attempt(sessions, &jobs) {
             Ok((outputs, timing)) => self.scatter(jobs, &outputs, (taken, timing)),
             Err(error) if jobs.len() > 1 => {
@@ -156,7 +157,19 @@ impl Core {
         }
     }
 
+    /// Counts work that is run although its deadline has passed: the queue gives none away, so the count stays 0.
+    fn watch_deadlines(&self, jobs: &[Job], taken: Instant) {
+        let earliest = jobs.iter().filter_map(|job| job.deadline).min();
+        if earliest.is_some_and(|deadline| deadline <= taken) {
+            self.series.executed_expired();
+        }
+    }
+
     fn execute_one(self: &Arc<Self>, sessions: &mut Sessions, job: Job, taken: Instant) -> Vec<Finished> {
+        if job.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            // The batch that failed used up its time.
+            return vec![job.finish(Err(expired_in_execution()))];
+        }
         match self.attempt(sessions, std::slice::from_ref(&job)) {
             Ok((outputs, timing)) => self.scatter(vec![job], &outputs, (taken, timing)),
             Err(error) => vec![job.finish(Err(self.failed(&error)))],
@@ -252,6 +265,11 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 /// The error of a request whose deadline passed before a worker took it.
 pub(crate) fn expired_in_queue() -> Error {
     Error::new(ErrorCode::DeadlineExceeded, "deadline: expired in the queue")
+}
+
+/// The error of a request whose deadline passed while it was run.
+pub(crate) fn expired_in_execution() -> Error {
+    Error::new(ErrorCode::DeadlineExceeded, "deadline: expired in execution")
 }
 
 /// The sessions that one worker or one I/O thread keeps.

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Merging,
-    core::{Core, expired_in_queue},
+    core::{Core, expired_in_execution, expired_in_queue},
     home::Home,
     job::{Job, Piece, Slot, key_of},
     local,
@@ -128,7 +128,7 @@ impl Lane {
     /// The caller's own clock ran out: the rows leave the queue with it, or their answer comes too late.
     fn missed(&self, started: Option<&AtomicBool>) -> Error {
         if started.is_some_and(|started| started.load(Ordering::Acquire)) {
-            return Error::new(ErrorCode::DeadlineExceeded, "deadline: expired in execution");
+            return expired_in_execution();
         }
         self.inner.core.series.rejected(crate::observe::Reject::Deadline);
         expired_in_queue()

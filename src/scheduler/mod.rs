@@ -162,6 +162,11 @@ impl Scheduler {
         self.workers
     }
 
+    /// The share of the workers that run a batch now, 0 to 1.
+    pub fn saturation(&self) -> f64 {
+        self.pool.running() as f64 / self.workers.max(1) as f64
+    }
+
     /// Makes a servable's lane: compiles the first size now, the others off the path.
     ///
     /// # Errors

@@ -157,6 +157,11 @@ impl Pool {
         }
     }
 
+    /// Batches that run now.
+    pub(crate) fn running(&self) -> usize {
+        self.state.lock().lanes.values().map(|lane| lane.running).sum()
+    }
+
     /// Lets the workers end once nothing waits.
     pub(crate) fn stop(&self) {
         self.state.lock().stopping = true;

@@ -170,7 +170,9 @@ async fn the_queue_bound_holds_exactly_and_refusal_is_immediate() {
 async fn expired_work_is_refused_and_never_run() {
     let f = fixture(1, batching(8), Merging::Proved);
     f.warm().await;
+    assert_eq!(f.scheduler.saturation(), 0.0);
     let blocker = f.block().await;
+    assert_eq!(f.scheduler.saturation(), 1.0);
     let before = f.script.batches().len();
     let soon = Some(Instant::now() + Duration::from_millis(20));
     let late = f.lane.run(rows(1.0, 1), soon).await.unwrap_err();
