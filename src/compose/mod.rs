@@ -1,10 +1,12 @@
 //! Layer 6: what a name means. The [`Table`] is the one snapshot of everything that can be called; a request looks its name up
 //! once and uses what it found to its end, whatever is swapped meanwhile. A [`Node`] is what a name stands for.
 
+mod change;
 mod model;
 mod sink;
 mod table;
 
+pub use change::{Author, Change, ChangeError, Changed, Edit, Expect, LiveRoute, Revision, RouteState};
 pub use model::Target;
 pub use sink::{Prediction, PredictionSink, ScoreSink};
 pub use table::{ModelNode, Node, Table};

@@ -3,6 +3,7 @@
 mod error;
 mod id;
 mod request;
+mod route;
 mod signature;
 mod spec;
 mod tensor;
@@ -14,6 +15,10 @@ pub use id::{ModelName, ServableId, Version, VersionRef};
 pub use request::{
     Answered, Headers, InferRequest, InferResponse, NamedTensor, ParamValue, Params, Phase, Protocol, RequestContext,
     RequestedOutput, Stamps,
+};
+pub use route::{
+    Accept, Calibration, CascadeSpec, Case, CaseTest, Combine, EnsembleSpec, Escalation, KeySource, Measure, Member,
+    OnOverload, PartRef, RouteKind, RouteSpec, Rule, Selector, Shadow, SplitSpec, Stage, SwitchSpec, TextTest, Variant,
 };
 pub use signature::{Batch, Rows, Signature, TensorSpec};
 pub use spec::{BatchLimit, BatchingSpec, EngineChoice, ModelSpec, ResourceSpec, ScoreKind, ScoreSpec, VersionPolicy};
