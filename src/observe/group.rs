@@ -3,7 +3,7 @@
 //! recorder of its own; dropping the group drops its series. Made by `Metrics` and by the series.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
@@ -54,6 +54,17 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.0.live.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A right to show one series that is asked for once there is something to show.
+#[derive(Debug, Default)]
+pub(super) struct LazyPermit(OnceLock<Option<Permit>>);
+
+impl LazyPermit {
+    /// True when the series may be shown, which does not change any more.
+    pub(super) fn granted(&self, budget: &Arc<Budget>) -> bool {
+        self.0.get_or_init(|| Permit::take(budget)).is_some()
     }
 }
 

@@ -78,6 +78,23 @@ impl Snapshot {
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
+
+    /// An estimate of the value that the share `q` of the values (0 to 1) is at most: linear within the bucket that it
+    /// falls into, as in PromQL's `histogram_quantile`. The lowest bucket begins at zero, or is its bound when that is not
+    /// positive; of values above every bound the highest bound is answered. `None` before any value.
+    pub fn quantile(&self, q: f64) -> Option<f64> {
+        let wanted = q.clamp(0.0, 1.0) * self.count() as f64;
+        let mut below = 0;
+        for (i, count) in self.counts.iter().copied().enumerate().filter(|(_, count)| *count > 0) {
+            if (below + count) as f64 >= wanted {
+                let Some(high) = self.bounds.get(i).copied() else { return self.bounds.last().copied() };
+                let low = if i > 0 { self.bounds[i - 1] } else { high.min(0.0) };
+                return Some(low + (high - low) * (wanted - below as f64) / count as f64);
+            }
+            below += count;
+        }
+        None
+    }
 }
 
 /// One thread's part of a histogram.
@@ -223,6 +240,13 @@ pub fn probability_bounds() -> Arc<[f64]> {
     (1..=20).map(|step| f64::from(step) / 20.0).collect()
 }
 
+/// Bounds of differences: zero, and powers of ten from 1e-9 to a million.
+pub fn difference_bounds() -> Arc<[f64]> {
+    // Through text, so that a bound is the number that it is shown as.
+    let power = |exponent: i32| format!("1e{exponent}").parse().unwrap_or(f64::INFINITY);
+    [0.0].into_iter().chain((-9..=6).map(power)).collect()
+}
+
 /// Bounds of numbers in a known range: one bucket below it, 20 equal ones in it, one above.
 pub fn range_bounds(low: f64, high: f64) -> Arc<[f64]> {
     let width = high - low;
@@ -252,6 +276,21 @@ mod tests {
             histogram.record(value);
         }
         assert_eq!(histogram.snapshot(), Snapshot { bounds: [0.5, 1.0].into(), counts: vec![2, 2, 3], sum: 3.75 });
+    }
+
+    #[test]
+    fn quantiles_are_estimated_within_their_bucket() {
+        let histogram = Histogram::new([0.0, 1.0, 3.0].into());
+        assert_eq!(histogram.snapshot().quantile(0.5), None);
+        for (value, times) in [(0.0, 2), (2.0, 6), (9.0, 2)] {
+            histogram.record_n(value, times);
+        }
+        let quantile = |q| histogram.snapshot().quantile(q).unwrap();
+        assert_eq!((quantile(0.0), quantile(0.2), quantile(0.5), quantile(0.8)), (0.0, 0.0, 2.0, 3.0));
+        assert_eq!((quantile(0.99), quantile(1.0), quantile(7.0)), (3.0, 3.0, 3.0));
+        let low = Histogram::new([4.0].into());
+        low.record_n(1.0, 4);
+        assert_eq!((low.snapshot().quantile(0.25), low.snapshot().quantile(1.0)), (Some(1.0), Some(4.0)));
     }
 
     #[test]
@@ -321,7 +360,8 @@ mod tests {
     fn bounds_ascend_whatever_was_configured() {
         let odd = [(0.0, 0.0), (1.0, 0.0), (f64::NAN, 1.0), (-1.0, f64::INFINITY), (1e16, 1e16 + 4.0), (-3.0, 5.0)];
         let all = odd.map(|(low, high)| range_bounds(low, high));
-        for bounds in all.iter().chain(&[signed_log_bounds(), probability_bounds(), row_bounds()]) {
+        for bounds in all.iter().chain(&[signed_log_bounds(), probability_bounds(), row_bounds(), difference_bounds()])
+        {
             assert!(bounds.is_sorted_by(|a, b| a < b) && bounds.len() <= MAX_BOUNDS, "{bounds:?}");
         }
         assert_eq!(signed_log_bounds().len(), 51);

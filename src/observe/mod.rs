@@ -14,10 +14,13 @@ pub mod names;
 pub mod panics;
 mod process;
 mod render;
+mod report;
 mod requests;
+mod routes;
 mod score;
 mod scores;
 mod series;
+mod shadows;
 #[cfg(test)]
 mod tests;
 
@@ -31,11 +34,16 @@ use metrics::{Counter, Gauge};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use parking_lot::Mutex;
 
-pub use histogram::{Histogram, Snapshot, probability_bounds, range_bounds, row_bounds, signed_log_bounds};
+pub use histogram::{
+    Histogram, Snapshot, difference_bounds, probability_bounds, range_bounds, row_bounds, signed_log_bounds,
+};
+pub use report::{DifferenceReport, Latency, RouteReport, ShadowReport, Spread, StageReport, VariantReport};
 pub use requests::RequestSeries;
+pub use routes::{Decision, RouteSeries, SplitSeries, StageSeries};
 pub use score::{ResolvedScore, RowScore};
 pub use scores::ScoreSeries;
 pub use series::{ModelSeries, Reject, ServableSeries};
+pub use shadows::{DifferenceSeries, ShadowResult, ShadowSeries};
 
 use crate::types::ServableId;
 use group::Budget;
@@ -67,6 +75,8 @@ struct Gauges {
     inflight: Gauge,
     saturation: Gauge,
     log_dropped: Counter,
+    shadow_off: Gauge,
+    shadow_stuck: Counter,
 }
 
 /// Reads how busy the workers are.
@@ -96,6 +106,7 @@ struct Registered {
     models: Vec<Weak<ModelSeries>>,
     codes: Vec<Weak<Codes>>,
     requests: Vec<Weak<RequestSeries>>,
+    routes: Vec<Weak<RouteSeries>>,
 }
 
 impl Metrics {
@@ -111,6 +122,8 @@ impl Metrics {
             inflight: group::gauge(&process, &names::INFLIGHT),
             saturation: group::gauge(&process, &names::SATURATION),
             log_dropped: counter(&names::LOG_DROPPED),
+            shadow_off: group::gauge(&process, &names::SHADOW_OFF),
+            shadow_stuck: counter(&names::SHADOW_STUCK),
         };
         let budget = Arc::new(Budget::new(limit, counter(&names::SERIES_DROPPED)));
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -124,6 +137,7 @@ impl Metrics {
             models: vec![Arc::downgrade(&unknown_model)],
             codes: vec![Arc::downgrade(&codes)],
             requests: vec![Arc::downgrade(&unknown)],
+            routes: Vec::new(),
         };
         Arc::new(Self {
             process,
@@ -176,6 +190,12 @@ impl Metrics {
         )
     }
 
+    /// The series of a route. Only for names that exist in the registry; hold it for as long as the route exists.
+    pub fn route(&self, name: &str) -> Arc<RouteSeries> {
+        let make = || RouteSeries::new(name, &self.shared);
+        get_or_make(&mut self.registered.lock().routes, |known| known.is(name), make)
+    }
+
     /// The one series of requests for names that do not exist, and of requests refused before their name was read.
     pub fn unknown(&self) -> &Arc<RequestSeries> {
         &self.unknown
@@ -207,6 +227,16 @@ impl Metrics {
         self.log_drops.0.get_or_init(|| Box::new(drops));
     }
 
+    /// A run of a shadow was given up because it does not end.
+    pub fn shadow_stuck(&self) {
+        self.gauges.shadow_stuck.increment(1);
+    }
+
+    /// Shadows have been switched off for the rest of the process.
+    pub fn shadow_off(&self) {
+        self.gauges.shadow_off.set(1.0);
+    }
+
     /// Everything, in the Prometheus text format 0.0.4. Families and series come in the same order every time. It takes
     /// about a millisecond per ten models: not for an I/O thread with requests on it.
     pub fn render(&self) -> String {
@@ -224,6 +254,7 @@ impl Metrics {
         live.codes.iter().for_each(|codes| codes.collect(&mut out));
         live.requests.iter().for_each(|requests| requests.collect(&mut out));
         live.servables.iter().for_each(|servable| servable.collect(&mut out));
+        live.routes.iter().for_each(|route| route.collect(&mut out));
         // Last, because the others may find only now that a series does not fit.
         out.recorder(&self.process.handle());
         out.finish()
@@ -236,6 +267,7 @@ impl Metrics {
         forget_dead(&mut registered.models);
         forget_dead(&mut registered.codes);
         forget_dead(&mut registered.requests);
+        forget_dead(&mut registered.routes);
         let mut servables: Vec<Arc<ServableSeries>> = Vec::new();
         for servable in upgraded(&registered.servables) {
             match servables.iter_mut().find(|other| other.id() == servable.id()) {
@@ -248,6 +280,7 @@ impl Metrics {
             models: upgraded(&registered.models).collect(),
             codes: upgraded(&registered.codes).collect(),
             requests: upgraded(&registered.requests).collect(),
+            routes: upgraded(&registered.routes).collect(),
         }
     }
 }
@@ -257,6 +290,7 @@ struct Live {
     models: Vec<Arc<ModelSeries>>,
     codes: Vec<Arc<Codes>>,
     requests: Vec<Arc<RequestSeries>>,
+    routes: Vec<Arc<RouteSeries>>,
 }
 
 /// A request between arrival and answer.

@@ -76,6 +76,15 @@ families! {
     /// Rows per batch.
     BATCH_ROWS = Histogram "weir_batch_rows" ["model", "version"] "rows"
         "Rows in each batch that was run, without padding.";
+    /// Decisions of cascades.
+    CASCADE_ROWS = Counter "weir_cascade_rows_total" ["route", "stage", "decision"] "rows"
+        "Rows that a stage of a cascade decided on, by decision.";
+    /// Thresholds of cascades.
+    CASCADE_THRESHOLD = Gauge "weir_cascade_threshold" ["route", "stage"] "1"
+        "The threshold in force: rows that measure at least this are accepted.";
+    /// Budgets that cannot be held.
+    CASCADE_SATURATED = Gauge "weir_cascade_threshold_saturated" ["route"] "1"
+        "1 while holding the escalation budget would need a threshold below the floor, else 0.";
     /// Work that was run although its deadline had passed.
     EXECUTED_EXPIRED = Counter "weir_executed_expired_total" [] "requests"
         "Requests that were executed although their deadline had already passed; must stay 0.";
@@ -109,6 +118,12 @@ families! {
     /// Requests.
     REQUESTS = Counter "weir_requests_total" ["model", "version", "protocol", "code"] "requests"
         "Requests answered, by the name asked for, the version that answered and the result.";
+    /// Phases of a route's request.
+    ROUTE_PHASE = Histogram "weir_route_phase_duration_seconds" ["route", "phase"] "seconds"
+        "Time per request to a route in decode, compose and encode; the phases of a request sum to its total.";
+    /// Stages of a route.
+    ROUTE_STAGE = Histogram "weir_route_stage_duration_seconds" ["route", "stage"] "seconds"
+        "Time per request in a stage of a route, waiting included.";
     /// Pressure.
     SATURATION = Gauge "weir_saturation" [] "ratio"
         "Share of the workers that run a batch at this moment, 0 to 1.";
@@ -118,6 +133,30 @@ families! {
     /// Series that did not fit.
     SERIES_DROPPED = Counter "weir_series_dropped_total" [] "series"
         "Series that are not shown because the limit of 10000 had been reached.";
+    /// How far shadows are off.
+    SHADOW_ABSOLUTE = Histogram "weir_shadow_absolute_difference" ["route", "output"] "the model's own"
+        "Largest absolute difference between the shadow's and the primary's answer, per row.";
+    /// Time on both sides.
+    SHADOW_DURATION = Histogram "weir_shadow_duration_seconds" ["route", "side"] "seconds"
+        "Time of compared requests in the primary, waiting included, and in the shadow, without waiting.";
+    /// Shadows given up.
+    SHADOW_OFF = Gauge "weir_shadow_off" [] "1"
+        "1 when shadows have been switched off because too many of their runs got stuck, else 0.";
+    /// How far shadows are off, relatively.
+    SHADOW_RELATIVE = Histogram "weir_shadow_relative_difference" ["route", "output"] "ratio"
+        "Largest difference relative to the primary's value, per row.";
+    /// What became of mirrored rows.
+    SHADOW_ROWS = Counter "weir_shadow_rows_total" ["route", "result"] "rows"
+        "Mirrored rows, by result.";
+    /// Runs that do not end.
+    SHADOW_STUCK = Counter "weir_shadow_stuck_total" [] "runs"
+        "Runs of shadows that were given up because they did not end.";
+    /// Another class on top.
+    SHADOW_FLIPS = Counter "weir_shadow_top1_flips_total" ["route", "output"] "rows"
+        "Rows whose highest score is in another column in the shadow's answer than in the primary's.";
+    /// What splits chose.
+    SPLIT_REQUESTS = Counter "weir_split_requests_total" ["route", "variant", "revision"] "requests"
+        "Requests that a split sent to a variant, by the revision that decided.";
 }
 
 /// The family of a name, or of a histogram's `_bucket`, `_sum` or `_count` name.
@@ -159,13 +198,15 @@ mod tests {
         let mut rows: Vec<&str> =
             text.lines().filter(|line| line.starts_with("| `weir_") || line.starts_with("| `process_")).collect();
         rows.sort_unstable();
-        let wanted: Vec<String> = ALL
+        let mut wanted: Vec<String> = ALL
             .iter()
             .map(|f| {
                 let row = [&format!("`{}`", f.name), f.kind.as_str(), f.unit, &f.labels.join(", "), f.help];
                 format!("| {} |", row.join(" | ")).replace("|  |", "| |")
             })
             .collect();
+        // One name may be the beginning of another, and the quote sorts behind what follows there.
+        wanted.sort_unstable();
         assert_eq!(rows, wanted);
     }
 }

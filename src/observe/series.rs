@@ -146,11 +146,25 @@ pub(super) struct Shared {
     pub(super) epoch: (Instant, u64),
 }
 
+impl Shared {
+    /// Nanoseconds from the epoch instant to another, at least 1.
+    pub(super) fn since_epoch(&self, at: Instant) -> u64 {
+        nanos(at.saturating_duration_since(self.epoch.0)).max(1)
+    }
+
+    /// What the wall clock said so many nanoseconds after the epoch instant, in milliseconds since the epoch; 0 for 0.
+    pub(super) fn wall_clock(&self, nanos: u64) -> u64 {
+        if nanos == 0 { 0 } else { self.epoch.1 + nanos / 1_000_000 }
+    }
+}
+
 /// One thread's part of what is known about answered requests.
 #[derive(Debug, Default)]
 struct Answered {
     phases: [Times; Phase::ALL.len()],
     rows: AtomicU64,
+    /// Nanoseconds in `phases` that belong to no request: inner runs of routes.
+    inner: AtomicU64,
     /// When the last one was, in nanoseconds after the epoch instant; 0 = never.
     last: AtomicU64,
 }
@@ -209,7 +223,22 @@ impl ServableSeries {
             times.record(writer, gap[1].saturating_duration_since(gap[0]));
         }
         writer.add(&mine.rows, rows as u64);
-        mine.last.store(nanos(encoded.saturating_duration_since(self.shared.epoch.0)).max(1), Relaxed);
+        mine.last.store(self.shared.since_epoch(encoded), Relaxed);
+    }
+
+    /// A part of a route of `rows` rows was answered: it counts in the phases from queue to scatter and in the rows
+    /// answered, and is no request.
+    pub fn inner_answered(&self, stamps: &Stamps, rows: usize) {
+        let Stamps { queued, taken, gathered, computed, scattered, .. } = *stamps;
+        let points = [queued, taken, gathered, computed, scattered];
+        let (mine, writer) = self.answered.mine(Answered::default);
+        for (times, gap) in mine.phases[Phase::Queue as usize..].iter().zip(points.windows(2)) {
+            let gap = gap[1].saturating_duration_since(gap[0]);
+            times.record(writer, gap);
+            writer.add(&mine.inner, nanos(gap));
+        }
+        writer.add(&mine.rows, rows as u64);
+        mine.last.store(self.shared.since_epoch(scattered), Relaxed);
     }
 
     /// A request failed in the model after this long.
@@ -273,15 +302,16 @@ impl ServableSeries {
     /// The statistics since the version was loaded.
     pub fn statistics(&self) -> ModelStatistics {
         let phase = |phase: Phase| times_tally(self.answered.iter().map(|lane| &lane.phases[phase as usize]));
-        let total = Phase::ALL.iter().map(|each| phase(*each).ns).sum();
+        let total: u64 = Phase::ALL.iter().map(|each| phase(*each).ns).sum();
+        let inner = self.answered.sum(|lane| &lane.inner);
         let last = self.answered.iter().map(|lane| lane.last.load(Relaxed)).max().unwrap_or(0);
         ModelStatistics {
             name: self.id.model.shared(),
             version: self.id.version.to_string().into(),
-            last_inference: if last == 0 { 0 } else { self.shared.epoch.1 + last / 1_000_000 },
+            last_inference: self.shared.wall_clock(last),
             inference_count: self.answered.sum(|lane| &lane.rows),
             execution_count: self.batches.count(),
-            success: Tally { count: phase(Phase::Encode).count, ns: total },
+            success: Tally { count: phase(Phase::Encode).count, ns: total.saturating_sub(inner) },
             fail: Tally { count: self.failed.0.load(Relaxed), ns: self.failed.1.load(Relaxed) },
             queue: phase(Phase::Queue),
             compute_input: phase(Phase::Gather),

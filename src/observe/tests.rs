@@ -1,5 +1,6 @@
 //! Tests of what `/metrics` shows, read back by a parser of the exposition format that knows nothing of the writer.
 
+mod routes;
 mod scrape;
 
 use std::{
@@ -34,7 +35,7 @@ fn stamps(start: Instant, micros: [u64; 6]) -> (Stamps, Instant) {
 }
 
 /// A process in which something of everything has happened.
-fn busy() -> (Arc<Metrics>, Arc<ServableSeries>, Arc<RequestSeries>) {
+fn busy() -> (Arc<Metrics>, (Arc<ServableSeries>, routes::Busy), Arc<RequestSeries>) {
     let metrics = Metrics::new();
     let servable = metrics.servable(&id("m", 3), "tract", "sha256:ab", Some(score(ScoreKind::Probability, 2)));
     let requests = metrics.requests("m", "3", "");
@@ -52,7 +53,8 @@ fn busy() -> (Arc<Metrics>, Arc<ServableSeries>, Arc<RequestSeries>) {
     metrics.unknown().record(Protocol::Http, Some(ErrorCode::NotFound), Duration::from_micros(9));
     metrics.measure_saturation(|| 0.5);
     metrics.count_log_drops(|| 6);
-    (metrics, servable, requests)
+    let route = routes::busy(&metrics);
+    (metrics, (servable, route), requests)
 }
 
 #[test]
@@ -159,7 +161,7 @@ fn every_family_is_shown_with_its_labels_and_in_order() {
 
 #[test]
 fn statistics_are_triton_s() {
-    let (_metrics, servable, _requests) = busy();
+    let (_metrics, (servable, _), _requests) = busy();
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as u64;
     let statistics = servable.statistics();
     assert_eq!((&*statistics.name, &*statistics.version), ("m", "3"));
@@ -191,7 +193,7 @@ fn batches_are_told_apart_by_exact_size() {
 
 #[test]
 fn what_nobody_holds_is_gone() {
-    let (metrics, servable, requests) = busy();
+    let (metrics, (servable, route), requests) = busy();
     let variant = servable.scores("route/a");
     variant.record(&rows(2, &[0.25, 0.75]));
     assert!(Scrape::of(&metrics).text.contains("variant=\"route/a\""));
@@ -199,8 +201,10 @@ fn what_nobody_holds_is_gone() {
     let without = Scrape::of(&metrics).text;
     assert!(!without.contains("route/a") && without.contains("model=\"m\""));
     drop((servable, requests));
+    assert!(Scrape::of(&metrics).text.contains("route=\"r\""));
+    drop(route);
     let scrape = Scrape::of(&metrics);
-    assert!(!scrape.text.contains("model=\"m\""), "{}", scrape.text);
+    assert!(!scrape.text.contains("model=\"m\"") && !scrape.text.contains("route="), "{}", scrape.text);
     let again = metrics.servable(&id("m", 3), "tract", "sha256:ab", None);
     assert_eq!(again.statistics().inference_count, 0);
     assert_eq!(Scrape::of(&metrics).get("weir_queue_rows", &[("model", "m")]), Some(0.0));
@@ -348,7 +352,10 @@ fn the_documentation_names_every_label_value() {
     let codes = ErrorCode::ALL.map(ErrorCode::as_str);
     let reasons = Reject::ALL.map(Reject::as_str);
     let phases = Phase::ALL.map(Phase::as_str);
-    for value in ["ok", "grpc", "http"].iter().chain(&codes).chain(&reasons).chain(&phases) {
+    let decisions = Decision::ALL.map(Decision::as_str);
+    let results = ShadowResult::ALL.map(ShadowResult::as_str);
+    let fixed = ["ok", "grpc", "http", "compose", "primary", "shadow"];
+    for value in fixed.iter().chain(&codes).chain(&reasons).chain(&phases).chain(&decisions).chain(&results) {
         assert!(text.contains(&format!("`{value}`")), "{value}");
     }
 }
