@@ -1,6 +1,7 @@
 //! Layer 6: what a name means. The [`Table`] is the one snapshot of everything that can be called; a request looks its name up
 //! once and uses what it found to its end, whatever is swapped meanwhile. A [`Node`] is what a name stands for.
 
+pub mod assign;
 mod change;
 mod model;
 mod sink;

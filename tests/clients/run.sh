@@ -14,7 +14,7 @@ root=$(cd "$here/../.." && pwd)
 weir=${WEIR_BIN:-$root/target/debug/weir}
 python=${PYTHON:-python3}
 scripts=("$@")
-[ ${#scripts[@]} -gt 0 ] || scripts=(triton_http triton_http_state triton_grpc triton_grpc_state kserve_client perf)
+[ ${#scripts[@]} -gt 0 ] || scripts=(triton_http triton_http_state triton_grpc triton_grpc_state kserve_client assignment perf)
 [ -x "$weir" ] || { echo "no server at $weir: build it or set WEIR_BIN" >&2; exit 2; }
 weir=$(cd "$(dirname "$weir")" && pwd)/$(basename "$weir")
 
