@@ -10,11 +10,15 @@
 //! | [`labels`] | class names |
 //! | [`golden_json`] | answers that a version must give; `json_elements` reads their tensors |
 //! | [`manifest_json`] | digests of a version's files |
+//! | [`route_toml`] | `route.toml`, a route's configuration |
+//! | `route_keys` | its keys by kind |
+//! | `route_split`, `route_cascade`, `route_switch`, `route_ensemble` | what only one kind has |
 //! | [`weir_toml`] | the server's configuration |
 //! | [`partial`] | what a configuration file sets, key by key |
 //! | [`problem`] | what is wrong and where |
-//! | `toml_reader`, `json_text` | TOML key by key, JSON errors with a place |
-//! | `nearest` | the known key that a mistyped one stands for |
+//! | `toml_reader`, `toml_tables` | TOML key by key; tables within tables |
+//! | `json_text` | JSON errors with a place |
+//! | `nearest` | the known key or name that a mistyped one stands for |
 
 pub mod config_pbtxt;
 pub mod declared;
@@ -30,7 +34,14 @@ pub mod partial;
 mod pbtxt_raw;
 mod pbtxt_scan;
 pub mod problem;
+mod route_cascade;
+mod route_ensemble;
+mod route_keys;
+mod route_split;
+mod route_switch;
+pub mod route_toml;
 mod toml_reader;
+mod toml_tables;
 pub mod weir_toml;
 
 #[cfg(test)]
@@ -39,3 +50,4 @@ mod docs_tests;
 pub use merge::{ModelFiles, read_model_files};
 pub use model_toml::parse_model_toml;
 pub use problem::Problem;
+pub use route_toml::parse_route_toml;

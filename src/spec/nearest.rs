@@ -1,4 +1,6 @@
-//! The nearest known key to one that was mistyped, by edit distance. Used wherever an unknown key is reported.
+//! The nearest known key to one that was mistyped, by edit distance. Used wherever an unknown key or name is reported.
+
+use super::problem::quoted;
 
 /// A shorter beginning says nothing about the whole.
 const MIN_BEGINNING: usize = 4;
@@ -6,22 +8,65 @@ const MIN_BEGINNING: usize = 4;
 /// Names longer than this are not compared: a mistyped key is never that long, and the cost grows with the square.
 const MAX_CHARS: usize = 128;
 
-/// The text of an unknown-key problem: with the nearest of `known` (full paths of leaves) or of their tables, or with what
-/// the table of `path` may have when none is near.
+/// The text of an unknown-key problem: with the nearest of `known` (full paths of leaves, `name[]` for an array of tables) or
+/// of their tables, or with what the table of `path` may have when none is near. A key of the same table is named with the
+/// indices of `path`.
 pub(super) fn unknown_key(path: &str, known: &[&str]) -> String {
-    let parents = known.iter().flat_map(|key| key.match_indices('.').map(|(end, _)| &key[..end]));
+    let (table, _) = path.split_at(path.rfind('.').map_or(0, |end| end + 1));
+    let (pattern, table_pattern) = (without_indices(path), without_indices(table));
+    let parents = known.iter().flat_map(|key| key.match_indices('.').map(|(end, _)| without_array(&key[..end])));
     let candidates: Vec<&str> = known.iter().copied().chain(parents).collect();
-    let table = path.rfind('.').map_or("", |end| &path[..=end]);
-    let mut siblings: Vec<_> = known.iter().filter_map(|key| key.strip_prefix(table)?.split('.').next()).collect();
+    if let Some(key) = nearest(&pattern, &candidates) {
+        return match key.strip_prefix(table_pattern.as_str()) {
+            Some(leaf) => did_you_mean(&format!("{table}{leaf}")),
+            None => did_you_mean(key),
+        };
+    }
+    let siblings = known.iter().filter_map(|key| key.strip_prefix(table_pattern.as_str())?.split('.').next());
+    let mut siblings: Vec<_> = siblings.map(without_array).collect();
     siblings.dedup();
-    unknown_key_among(path, &candidates, &siblings)
+    expected_one_of(&siblings)
+}
+
+/// The path with `[]` for every index: `a[3].b` becomes `a[].b`.
+pub(super) fn without_indices(path: &str) -> String {
+    let mut pattern = String::with_capacity(path.len());
+    let mut parts = path.split('[');
+    pattern.push_str(parts.next().unwrap_or(""));
+    for part in parts {
+        pattern.push('[');
+        pattern.push_str(part.trim_start_matches(|c: char| c.is_ascii_digit()));
+    }
+    pattern
+}
+
+fn without_array(key: &str) -> &str {
+    key.strip_suffix("[]").unwrap_or(key)
+}
+
+fn did_you_mean(key: &str) -> String {
+    format!("unknown key, did you mean '{key}'?")
+}
+
+fn expected_one_of(siblings: &[&str]) -> String {
+    format!("unknown key: expected one of '{}'", siblings.join("', '"))
+}
+
+/// The text of an unknown-name problem: with the nearest of the names there are, or all of them.
+pub(super) fn unknown_name(what: &str, name: &str, known: &[&str]) -> String {
+    let allowed = name.chars().count().max(3) / 3;
+    let near = known.iter().map(|known| (distance(name, known), *known)).filter(|(edits, _)| *edits <= allowed).min();
+    match near {
+        Some((_, near)) => format!("unknown {what} {}, did you mean '{near}'?", quoted(name)),
+        None => format!("unknown {what} {}: expected one of '{}'", quoted(name), known.join("', '")),
+    }
 }
 
 /// As [`unknown_key`], with the candidates (full paths) and the names to list when none is near.
 pub(super) fn unknown_key_among(path: &str, candidates: &[&str], siblings: &[&str]) -> String {
     match nearest(path, candidates) {
-        Some(key) => format!("unknown key, did you mean '{key}'?"),
-        None => format!("unknown key: expected one of '{}'", siblings.join("', '")),
+        Some(key) => did_you_mean(key),
+        None => expected_one_of(siblings),
     }
 }
 
@@ -106,5 +151,30 @@ mod tests {
         assert_eq!(unknown_key("cd.zzz", &known), "unknown key: expected one of 'x', 'y'");
         assert_eq!(unknown_key("batch", &["batching.x"]), "unknown key, did you mean 'batching'?");
         assert_eq!(unknown_key("ce", &known), "unknown key, did you mean 'cd'?");
+    }
+
+    #[test]
+    fn tables_in_arrays_keep_their_index() {
+        let known = ["kind", "variant[].name", "variant[].weight", "rule[].when.equals"];
+        assert_eq!(unknown_key("variant[3].wieght", &known), "unknown key, did you mean 'variant[3].weight'?");
+        assert_eq!(unknown_key("rule[12].when.equal", &known), "unknown key, did you mean 'rule[12].when.equals'?");
+        assert_eq!(unknown_key("weight", &known), "unknown key, did you mean 'variant[].weight'?");
+        assert_eq!(unknown_key("varient", &known), "unknown key, did you mean 'variant'?");
+        assert_eq!(unknown_key("variant[0].zzz", &known), "unknown key: expected one of 'name', 'weight'");
+        assert_eq!(unknown_key("zzz", &known), "unknown key: expected one of 'kind', 'variant', 'rule'");
+        assert_eq!(without_indices("a[3].b[12][x].c[]"), "a[].b[][x].c[]");
+    }
+
+    #[test]
+    fn unknown_names() {
+        assert_eq!(
+            unknown_name("variant", "controll", &["control", "b"]),
+            "unknown variant 'controll', did you mean 'control'?"
+        );
+        assert_eq!(unknown_name("variant", "v1.9", &["v1.2", "v1.3"]), "unknown variant 'v1.9', did you mean 'v1.2'?");
+        assert_eq!(
+            unknown_name("variant", "zzzz", &["control", "b"]),
+            "unknown variant 'zzzz': expected one of 'control', 'b'"
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! Reads TOML texts key by key and collects every problem with its line and column: syntax errors, keys that nobody knows,
-//! values of the wrong type or out of range. `model_toml` and `weir_toml` are lists of keys on top of this.
+//! values of the wrong type or out of range. `model_toml`, `weir_toml` and `route_toml` are lists of keys on top of this;
+//! `toml_tables` adds what tables within tables need.
 
 use std::{cell::RefCell, ops::RangeInclusive};
 
@@ -16,10 +17,23 @@ use super::{
 /// A TOML document whose keys are being read. Problems pile up inside until [`Document::finish`].
 pub(super) struct Document<'t> {
     lines: Lines<'t>,
-    root: DeTable<'t>,
+    root: DeValue<'t>,
     problems: RefCell<Vec<Problem>>,
     /// Lines with a syntax error: what the parser made of them is a guess, so nothing else is said about them.
     broken: Vec<usize>,
+}
+
+/// The keys that a text may have.
+struct Known<'k> {
+    keys: &'k [&'k str],
+    elsewhere: &'k dyn Fn(&str) -> Option<String>,
+}
+
+impl Known<'_> {
+    /// Whether a key is known whose path is `path`, then `separator`, then something.
+    fn has_below(&self, path: &str, separator: &str) -> bool {
+        self.keys.iter().any(|key| key.strip_prefix(path).is_some_and(|rest| rest.starts_with(separator)))
+    }
 }
 
 /// A value being read: what it is, where it is, and the path of its key.
@@ -31,8 +45,16 @@ pub(super) struct Node<'n, 't> {
 }
 
 impl<'t> Document<'t> {
-    /// Parses the text and reports every key that is not in `known` (full paths of leaves; a leaf may be a table).
+    /// Parses the text and reports every key that is not in `known` (full paths of leaves; a leaf may be a table; `name[]` is
+    /// an array of tables).
     pub(super) fn parse(text: &'t str, known: &[&str]) -> Self {
+        let document = Self::read(text);
+        document.check_known(known, &|_| None);
+        document
+    }
+
+    /// Parses the text; its keys are still to be checked with [`Document::check_known`].
+    pub(super) fn read(text: &'t str) -> Self {
         let (root, errors) = DeTable::parse_recoverable(text);
         let lines = Lines::new(text);
         let mut problems = Vec::new();
@@ -41,40 +63,60 @@ impl<'t> Document<'t> {
             problems.push(place.problem("", error.message().trim()));
         }
         let broken = problems.iter().map(|problem| problem.line).collect();
-        let document = Self { lines, root: root.into_inner(), problems: RefCell::new(problems), broken };
-        document.check_keys(&document.root, "", known);
-        document
+        let root = DeValue::Table(root.into_inner());
+        Self { lines, root, problems: RefCell::new(problems), broken }
     }
 
-    fn check_keys(&self, table: &DeTable<'t>, prefix: &str, known: &[&str]) {
-        for (key, value) in table {
+    /// Reports every key that is not in `known`, as [`Document::parse`] does. `elsewhere` may know better what to say about a
+    /// key, given its path with `[]` for every index.
+    pub(super) fn check_known(&self, known: &[&str], elsewhere: &dyn Fn(&str) -> Option<String>) {
+        self.check_keys(&self.root, "", &Known { keys: known, elsewhere });
+    }
+
+    fn check_keys(&self, table: &DeValue<'t>, prefix: &str, known: &Known<'_>) {
+        for (key, value) in table.as_table().into_iter().flatten() {
             let path = join(prefix, key.get_ref());
-            if known.contains(&path.as_str()) {
+            let pattern = nearest::without_indices(&path);
+            if known.keys.contains(&pattern.as_str()) {
                 continue;
             }
-            let is_section = known.iter().any(|known| known.strip_prefix(&path).is_some_and(|k| k.starts_with('.')));
-            match value.get_ref() {
-                DeValue::Table(inner) if is_section => self.check_keys(inner, &path, known),
-                other if is_section => {
-                    self.report(value.span().start, &path, format!("expected a table, got {}", describe(other)));
+            if known.has_below(&pattern, ".") {
+                self.check_table(value, &path, known);
+            } else if known.has_below(&pattern, "[].") {
+                let Some(items) = value.get_ref().as_array() else {
+                    let got = describe(value.get_ref());
+                    self.report(
+                        value.span().start,
+                        &path,
+                        format!("expected tables, each under [[{path}]], got {got}"),
+                    );
+                    continue;
+                };
+                for (i, item) in items.iter().enumerate() {
+                    self.check_table(item, &format!("{path}[{i}]"), known);
                 }
-                _ => self.report(key.span().start, &path, nearest::unknown_key(&path, known)),
+            } else {
+                let text = (known.elsewhere)(&pattern).unwrap_or_else(|| nearest::unknown_key(&path, known.keys));
+                self.report(key.span().start, &path, text);
             }
         }
+    }
+
+    fn check_table(&self, value: &Spanned<DeValue<'t>>, path: &str, known: &Known<'_>) {
+        match value.get_ref() {
+            table @ DeValue::Table(_) => self.check_keys(table, path, known),
+            other => self.report(value.span().start, path, format!("expected a table, got {}", describe(other))),
+        }
+    }
+
+    /// The whole text as a table.
+    pub(super) fn root(&self) -> Node<'_, 't> {
+        Node { document: self, path: String::new(), value: &self.root, offset: 0 }
     }
 
     /// Reads one key; `None` when it is absent or wrong (then the problem is noted).
     pub(super) fn get<T>(&self, path: &str, read: impl FnOnce(&Node<'_, 't>) -> Option<T>) -> Option<(Place, T)> {
-        let mut value: Option<&Spanned<DeValue<'t>>> = None;
-        for part in path.split('.') {
-            let table = match value {
-                None => &self.root,
-                Some(value) => value.get_ref().as_table()?,
-            };
-            value = Some(table.get(part)?);
-        }
-        let value = value?;
-        let node = Node { document: self, path: path.to_owned(), value: value.get_ref(), offset: value.span().start };
+        let node = path.split('.').try_fold(self.root(), |node, key| node.get(key))?;
         let place = self.lines.place(node.offset);
         read(&node).map(|read| (place, read))
     }
@@ -84,6 +126,14 @@ impl<'t> Document<'t> {
         let mut problems = self.problems.into_inner();
         problems.sort_by_key(|problem| (problem.line, problem.column));
         if problems.is_empty() { Ok(value) } else { Err(problems) }
+    }
+
+    /// As [`Document::finish`], of a value that is `None` when a problem was noted.
+    pub(super) fn finish_read<T>(self, value: Option<T>) -> Result<T, Vec<Problem>> {
+        match self.finish(value)? {
+            Some(value) => Ok(value),
+            None => Err(vec![Problem::general("cannot be read")]),
+        }
     }
 
     /// Notes a problem that was found outside of a reader.
@@ -112,6 +162,27 @@ impl<'n, 't> Node<'n, 't> {
     pub(super) fn wrong<T>(&self, text: impl Into<String>) -> Option<T> {
         self.document.report(self.offset, &self.path, text.into());
         None
+    }
+
+    /// The value of a key; `None` when there is none, or when this is no table (not noted).
+    pub(super) fn get(&self, key: &str) -> Option<Node<'n, 't>> {
+        let value = self.value.as_table()?.get(key)?;
+        Some(self.child(join(&self.path, key), value))
+    }
+
+    /// True for a table.
+    pub(super) fn is_table(&self) -> bool {
+        self.value.is_table()
+    }
+
+    /// The value as an error text shows it.
+    pub(super) fn shown(&self) -> String {
+        describe(self.value)
+    }
+
+    /// The path of its key.
+    pub(super) fn path(&self) -> &str {
+        &self.path
     }
 
     /// The entries of a table; `None` when it is none (not noted).
