@@ -2,7 +2,9 @@
 //! once and uses what it found to its end, whatever is swapped meanwhile. A [`Node`] is what a name stands for.
 
 pub mod assign;
+pub mod budget;
 mod change;
+pub mod gate;
 mod model;
 mod sink;
 mod table;
