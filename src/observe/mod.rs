@@ -75,8 +75,6 @@ struct Gauges {
     inflight: Gauge,
     saturation: Gauge,
     log_dropped: Counter,
-    shadow_off: Gauge,
-    shadow_stuck: Counter,
 }
 
 /// Reads how busy the workers are.
@@ -122,13 +120,17 @@ impl Metrics {
             inflight: group::gauge(&process, &names::INFLIGHT),
             saturation: group::gauge(&process, &names::SATURATION),
             log_dropped: counter(&names::LOG_DROPPED),
-            shadow_off: group::gauge(&process, &names::SHADOW_OFF),
-            shadow_stuck: counter(&names::SHADOW_STUCK),
         };
         let budget = Arc::new(Budget::new(limit, counter(&names::SERIES_DROPPED)));
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let epoch = (Instant::now(), u64::try_from(since_epoch.as_millis()).unwrap_or(0));
-        let executed_expired = counter(&names::EXECUTED_EXPIRED);
+        let shared = Shared {
+            executed_expired: counter(&names::EXECUTED_EXPIRED),
+            shadow_stuck: counter(&names::SHADOW_STUCK),
+            shadow_off: group::gauge(&process, &names::SHADOW_OFF),
+            budget: Arc::clone(&budget),
+            epoch,
+        };
         let codes = Arc::new(Codes::new("", "", &budget));
         let unknown = Arc::new(RequestSeries::new(Arc::clone(&codes), "", &budget));
         let unknown_model = Arc::new(ModelSeries::new("", &budget));
@@ -145,7 +147,7 @@ impl Metrics {
             log_drops: LogDrops::default(),
             inflight: Level::default(),
             saturation: Saturation::default(),
-            shared: Shared { budget, executed_expired, epoch },
+            shared,
             registered: Mutex::new(registered),
             unknown,
             unknown_model,
@@ -225,16 +227,6 @@ impl Metrics {
     /// Says how to read the number of log events that have been lost. Only the first call counts.
     pub fn count_log_drops(&self, drops: impl Fn() -> u64 + Send + Sync + 'static) {
         self.log_drops.0.get_or_init(|| Box::new(drops));
-    }
-
-    /// A run of a shadow was given up because it does not end.
-    pub fn shadow_stuck(&self) {
-        self.gauges.shadow_stuck.increment(1);
-    }
-
-    /// Shadows have been switched off for the rest of the process.
-    pub fn shadow_off(&self) {
-        self.gauges.shadow_off.set(1.0);
     }
 
     /// Everything, in the Prometheus text format 0.0.4. Families and series come in the same order every time. It takes

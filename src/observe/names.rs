@@ -144,7 +144,7 @@ families! {
         "1 when shadows have been switched off because too many of their runs got stuck, else 0.";
     /// How far shadows are off, relatively.
     SHADOW_RELATIVE = Histogram "weir_shadow_relative_difference" ["route", "output"] "ratio"
-        "Largest difference relative to the primary's value, per row.";
+        "Largest difference relative to the larger of the two values, per row.";
     /// What became of mirrored rows.
     SHADOW_ROWS = Counter "weir_shadow_rows_total" ["route", "result"] "rows"
         "Mirrored rows, by result.";

@@ -73,7 +73,7 @@ pub struct DifferenceReport {
     pub flips: u64,
     /// Per row the largest absolute difference.
     pub absolute: Spread,
-    /// Per row the largest difference relative to the primary's value.
+    /// Per row the largest difference relative to the larger of the two values: at most 2.
     pub relative: Spread,
 }
 

@@ -142,6 +142,8 @@ pub(super) struct Info<'a> {
 pub(super) struct Shared {
     pub(super) budget: Arc<Budget>,
     pub(super) executed_expired: Counter,
+    pub(super) shadow_stuck: Counter,
+    pub(super) shadow_off: Gauge,
     /// An instant and what the wall clock said then, in milliseconds since the epoch.
     pub(super) epoch: (Instant, u64),
 }
@@ -265,6 +267,16 @@ impl ServableSeries {
     /// A request was executed although its deadline had passed.
     pub fn executed_expired(&self) {
         self.shared.executed_expired.increment(1);
+    }
+
+    /// A run as somebody's shadow was given up because it does not end.
+    pub fn shadow_stuck(&self) {
+        self.shared.shadow_stuck.increment(1);
+    }
+
+    /// Shadows have been switched off for the rest of the process.
+    pub fn shadow_off(&self) {
+        self.shared.shadow_off.set(1.0);
     }
 
     /// What all versions of the model share.

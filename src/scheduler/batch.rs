@@ -212,7 +212,8 @@ pub(crate) fn slice(outputs: &[Tensor], batch: Batch, range: &Range<usize>) -> R
     }
 }
 
-struct Whole<'a>(&'a [Tensor], usize);
+/// A request that is run alone: its inputs and rows.
+pub(crate) struct Whole<'a>(pub(crate) &'a [Tensor], pub(crate) usize);
 
 impl Member for Whole<'_> {
     fn inputs(&self) -> &[Tensor] {

@@ -20,7 +20,7 @@ use super::{
     queue::Waiting as _,
 };
 use crate::{
-    engine::{EngineError, Model, Session},
+    engine::{EngineError, Model, Plan, Session},
     observe::ServableSeries,
     types::{Batch, BatchingSpec, Error, ErrorCode, ServableId, Signature, Tensor},
 };
@@ -113,7 +113,7 @@ impl Core {
     ///
     /// # Errors
     /// When the model cannot run on zeros (an index out of range, say): then it stays unmeasured until it is used.
-    pub(crate) fn warm(&self, rows: usize, plan: &Arc<dyn crate::engine::Plan>) -> Result<(), EngineError> {
+    pub(crate) fn warm(&self, rows: usize, plan: &Arc<dyn Plan>) -> Result<(), EngineError> {
         let Some(inputs) = super::proof::zeros(&self.signature, rows) else { return Ok(()) };
         let mut best = Duration::MAX;
         for _ in 0..3 {
@@ -233,7 +233,7 @@ impl Core {
         } else {
             let mut from = 0;
             for (size, plan) in self.plans.cover(rows) {
-                let session = sessions.get(self, size, &plan)?;
+                let session = sessions.get(self, size, || Ok(plan))?;
                 let chunk: Range<usize> = from..from + size;
                 add(batch::run_chunk(session, &self.signature, jobs, &chunk, &mut outputs)?);
                 from += size;
@@ -284,22 +284,32 @@ struct Kept {
 }
 
 impl Sessions {
-    fn get(
+    /// The session of a servable and size; made of `plan` on first use.
+    ///
+    /// # Errors
+    /// When there is no plan or the engine refuses the session.
+    pub(crate) fn get(
         &mut self,
         core: &Arc<Core>,
         size: usize,
-        plan: &Arc<dyn crate::engine::Plan>,
+        plan: impl FnOnce() -> Result<Arc<dyn Plan>, EngineError>,
     ) -> Result<&mut dyn Session, EngineError> {
         match self.kept.entry((core.key, size)) {
             std::collections::hash_map::Entry::Occupied(entry) => Ok(entry.into_mut().session.as_mut()),
             std::collections::hash_map::Entry::Vacant(entry) => {
-                let kept = Kept { core: Arc::downgrade(core), session: plan.session()? };
+                let kept = Kept { core: Arc::downgrade(core), session: plan()?.session()? };
                 Ok(entry.insert(kept).session.as_mut())
             }
         }
     }
 
-    fn forget(&mut self, key: u64) {
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// Drops the sessions of a servable.
+    pub(crate) fn forget(&mut self, key: u64) {
         self.kept.retain(|(owner, _), _| *owner != key);
     }
 

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Merging,
+    aside::{Aside, AsideOutcome, Work},
     core::{Core, expired_in_execution, expired_in_queue},
     home::Home,
     job::{Job, Piece, Slot, key_of},
@@ -27,17 +28,19 @@ use crate::types::{Batch, Error, ErrorCode, Rows, Stamps, Tensor};
 /// A servable's handle on the scheduler. Clones share it; the last one to go takes the servable out of the pool.
 #[derive(Clone)]
 pub struct Lane {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
-struct Inner {
-    core: Arc<Core>,
+pub(super) struct Inner {
+    pub(super) core: Arc<Core>,
     pool: Arc<Pool>,
+    aside: Arc<Aside>,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
         self.pool.remove(self.core.key);
+        self.aside.forget(self.core.key);
     }
 }
 
@@ -51,8 +54,8 @@ pub struct Answer {
 }
 
 impl Lane {
-    pub(crate) fn new(core: Arc<Core>, pool: Arc<Pool>) -> Self {
-        Self { inner: Arc::new(Inner { core, pool }) }
+    pub(crate) fn new(core: Arc<Core>, pool: Arc<Pool>, aside: Arc<Aside>) -> Self {
+        Self { inner: Arc::new(Inner { core, pool, aside }) }
     }
 
     /// Rows in the largest batch that is formed.
@@ -123,6 +126,15 @@ impl Lane {
         };
         guard.inner = None;
         join(pieces, queued)
+    }
+
+    /// Has the rows run beside everything else, on a thread of its own that has the lowest priority: for answers that nobody
+    /// waits for. Never blocks and never fails; `done` is told how it went, exactly once, on whatever thread knows. A run
+    /// needs no place in the queue, and neither the profile nor the model's metrics hear of it. `bytes` is what the
+    /// rows and `done` keep in memory, `now` the time.
+    pub fn run_aside(&self, rows: Rows, bytes: usize, now: Instant, done: impl FnOnce(AsideOutcome) + Send + 'static) {
+        let core = Arc::clone(&self.inner.core);
+        self.inner.aside.offer(Work { core, rows, bytes, offered: now, done: Box::new(done) });
     }
 
     /// The caller's own clock ran out: the rows leave the queue with it, or their answer comes too late.

@@ -3,15 +3,18 @@
 //! A [`Lane`] is a servable's way into the scheduler. A request goes down one of two lanes, chosen by what the servable's batches
 //! cost: cheap ones are run on the I/O thread they came in on (`local`), dear ones by a shared pool of workers (`pool`,
 //! `worker`) that ask a pure policy what to run next (`policy`). Both share the pure `queue`, the compiled sizes (`plans`), the
-//! measured costs (`profile`) and the execution of a batch (`core`, `batch`). Answers from workers come back once per batch and
+//! measured costs (`profile`) and the execution of a batch (`core`, `batch`). What nobody waits for is run beside them, on a
+//! thread that may be given up (`aside`, and its books in `ledger`). Answers from workers come back once per batch and
 //! I/O thread (`home`). Whether requests may be merged at all is proved at load (`proof`).
 
+mod aside;
 mod batch;
 mod compiler;
 mod core;
 mod home;
 mod job;
 mod lane;
+mod ledger;
 mod local;
 mod plans;
 mod policy;
@@ -37,17 +40,19 @@ use std::{
 use parking_lot::Mutex;
 
 pub(crate) use self::proof::zeros;
-pub use self::{
-    batch::run_once,
-    home::Home,
-    lane::{Answer, Lane},
-    proof::prove,
-};
 use self::{
+    aside::Aside,
     compiler::Compiler,
     core::{Core, CoreParts},
     plans::Plans,
     pool::Pool,
+};
+pub use self::{
+    aside::AsideOutcome,
+    batch::run_once,
+    home::Home,
+    lane::{Answer, Lane},
+    proof::prove,
 };
 use crate::{
     engine::{LoadError, Model},
@@ -122,6 +127,7 @@ impl Default for SchedulerOptions {
 /// The shared workers. One per process; [`Scheduler::shutdown`] ends them.
 pub struct Scheduler {
     pool: Arc<Pool>,
+    aside: Arc<Aside>,
     compiler: Compiler,
     workers: usize,
     local_below: Duration,
@@ -147,8 +153,10 @@ impl Scheduler {
             })
             .collect::<Result<Vec<_>, _>>()?;
         let compiler = Compiler::start(options.load_budget)?;
+        let aside = Arc::new(Aside::new(Arc::clone(&pool), workers));
         Ok(Arc::new(Self {
             pool,
+            aside,
             compiler,
             workers,
             local_below: options.local_below,
@@ -191,11 +199,12 @@ impl Scheduler {
         }));
         self.pool.add(Arc::clone(&core));
         self.compiler.enqueue(&core);
-        Ok(Lane::new(core, Arc::clone(&self.pool)))
+        Ok(Lane::new(core, Arc::clone(&self.pool), Arc::clone(&self.aside)))
     }
 
     /// Runs what still waits, then ends the workers. Blocks until they have ended.
     pub fn shutdown(&self) {
+        self.aside.stop();
         self.pool.stop();
         self.compiler.stop();
         for thread in std::mem::take(&mut *self.threads.lock()) {

@@ -87,6 +87,15 @@ impl Plans {
         Ok(plan)
     }
 
+    /// The plan of exactly `rows` rows, compiled now if need be, without a lock and without being remembered.
+    ///
+    /// # Errors
+    /// When the engine refuses the size.
+    pub(crate) fn unshared(&self, rows: usize) -> Result<Arc<dyn Plan>, LoadError> {
+        let known = self.sizes.load().iter().find(|(size, _)| *size == rows).map(|(_, plan)| Arc::clone(plan));
+        known.map_or_else(|| self.model.plan(Some(rows)), Ok)
+    }
+
     fn recall(&self, rows: usize) -> Option<Arc<dyn Plan>> {
         let mut exact = self.exact.lock();
         let at = exact.iter().position(|(size, _)| *size == rows)?;

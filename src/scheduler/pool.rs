@@ -3,7 +3,10 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Instant,
 };
 
@@ -22,6 +25,8 @@ use crate::types::Error;
 pub(crate) struct Pool {
     state: Mutex<State>,
     work: Condvar,
+    /// Batches that run now, to be read without the lock.
+    running: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -139,6 +144,7 @@ impl Pool {
         let core = Arc::clone(&lane.core);
         let more = !lane.queue.is_empty();
         lane.running += 1;
+        self.running.fetch_add(1, Ordering::Relaxed);
         if more {
             state.ready.push_back(key);
         }
@@ -151,6 +157,7 @@ impl Pool {
 
     /// Says that a batch of the servable has ended.
     pub(crate) fn done(&self, key: u64) {
+        self.running.fetch_sub(1, Ordering::Relaxed);
         let mut state = self.state.lock();
         if let Some(lane) = state.lanes.get_mut(&key) {
             lane.running = lane.running.saturating_sub(1);
@@ -159,7 +166,7 @@ impl Pool {
 
     /// Batches that run now.
     pub(crate) fn running(&self) -> usize {
-        self.state.lock().lanes.values().map(|lane| lane.running).sum()
+        self.running.load(Ordering::Relaxed)
     }
 
     /// Lets the workers end once nothing waits.

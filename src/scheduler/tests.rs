@@ -16,14 +16,14 @@ use crate::{
     types::{BatchLimit, DType, Error, ErrorCode, ModelName, Rows, Tensor, Version},
 };
 
-struct Fixture {
-    scheduler: Arc<Scheduler>,
-    lane: Lane,
-    script: Script,
-    metrics: Arc<Metrics>,
+pub(super) struct Fixture {
+    pub(super) scheduler: Arc<Scheduler>,
+    pub(super) lane: Lane,
+    pub(super) script: Script,
+    pub(super) metrics: Arc<Metrics>,
 }
 
-fn fixture(workers: usize, batching: BatchingSpec, merging: Merging) -> Fixture {
+pub(super) fn fixture(workers: usize, batching: BatchingSpec, merging: Merging) -> Fixture {
     with_lane(
         SchedulerOptions { workers, local_below: Duration::ZERO, ..SchedulerOptions::default() },
         batching,
@@ -31,7 +31,7 @@ fn fixture(workers: usize, batching: BatchingSpec, merging: Merging) -> Fixture 
     )
 }
 
-fn with_lane(options: SchedulerOptions, batching: BatchingSpec, merging: Merging) -> Fixture {
+pub(super) fn with_lane(options: SchedulerOptions, batching: BatchingSpec, merging: Merging) -> Fixture {
     let script = Script::default();
     let metrics = Metrics::new();
     let scheduler = Scheduler::start(options).unwrap();
@@ -43,23 +43,23 @@ fn with_lane(options: SchedulerOptions, batching: BatchingSpec, merging: Merging
     Fixture { scheduler, lane, script, metrics }
 }
 
-fn batching(rows: usize) -> BatchingSpec {
+pub(super) fn batching(rows: usize) -> BatchingSpec {
     BatchingSpec { max_batch_size: BatchLimit::Rows(rows), ..BatchingSpec::default() }
 }
 
-fn rows(first: f32, count: usize) -> Rows {
+pub(super) fn rows(first: f32, count: usize) -> Rows {
     let values: Vec<f32> = (0..count * 2).map(|i| first + i as f32).collect();
     Rows { inputs: [Tensor::from_vec(DType::Fp32, smallvec![count, 2], values).unwrap()].into(), rows: count }
 }
 
-fn right(first: f32, count: usize, answer: &Answer) {
+pub(super) fn right(first: f32, count: usize, answer: &Answer) {
     let want: Vec<f32> = (0..count * 2).map(|i| (first + i as f32) * 2.0 + 1.0).collect();
     assert_eq!(answer.outputs[0].to_f32().unwrap(), want);
     assert_eq!(answer.outputs[0].shape(), [count, 2]);
 }
 
 /// Waits for a condition that another thread brings about.
-async fn until(what: &str, condition: impl Fn() -> bool) {
+pub(super) async fn until(what: &str, condition: impl Fn() -> bool) {
     let waited = tokio::time::timeout(Duration::from_secs(20), async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -69,12 +69,12 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
 }
 
 impl Fixture {
-    async fn warm(&self) {
+    pub(super) async fn warm(&self) {
         until("the other sizes are compiled", || self.lane.is_warm()).await;
     }
 
     /// Blocks the only worker with one row and gives back its answer's future, already running.
-    async fn block(&self) -> tokio::task::JoinHandle<Result<Answer, Error>> {
+    pub(super) async fn block(&self) -> tokio::task::JoinHandle<Result<Answer, Error>> {
         self.script.close();
         let lane = self.lane.clone();
         let task = TaskTracker::new().spawn(async move { lane.run(rows(0.0, 1), None).await });

@@ -74,8 +74,9 @@ fn routes_show_what_they_did() {
         (scrape.get("weir_shadow_stuck_total", &[]), scrape.get("weir_shadow_off", &[])),
         (Some(0.0), Some(0.0))
     );
-    metrics.shadow_stuck();
-    metrics.shadow_off();
+    let servable = metrics.servable(&id("m", 1), "tract", "", None);
+    servable.shadow_stuck();
+    servable.shadow_off();
     let scrape = Scrape::of(&metrics);
     assert_eq!(
         (scrape.get("weir_shadow_stuck_total", &[]), scrape.get("weir_shadow_off", &[])),
