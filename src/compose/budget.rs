@@ -9,6 +9,7 @@
 
 use std::{
     fmt,
+    ops::Range,
     sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     time::{Duration, Instant},
 };
@@ -17,10 +18,14 @@ use parking_lot::Mutex;
 
 use crate::types::Escalation;
 
-/// Measures that are kept: the standard deviation of the share held at a quarter is then a hundredth.
-const WINDOW: usize = 2048;
+/// Measures that are kept: the standard deviation of the share when a quarter is held is then 0.7 points.
+const WINDOW: usize = 4096;
 /// Fewer say nothing yet.
 const LEAST: usize = 128;
+/// At low rates only the last rows of this much time count, so that the threshold follows within minutes, ...
+const RECENT: Duration = Duration::from_secs(60);
+/// ... but at least so many.
+const RECENT_ROWS: f64 = 512.0;
 /// The threshold moves at most this often, ...
 const PERIOD: Duration = Duration::from_millis(100);
 /// ... and then at most by the range between floor and configured threshold divided by this.
@@ -124,23 +129,24 @@ impl Controller {
             return;
         }
         let seen = self.seen.load(Relaxed);
-        self.mask.store(sparseness(seen.wrapping_sub(last.seen), since), Relaxed);
+        let per_second = seen.wrapping_sub(last.seen) as f64 / since.as_secs_f64();
+        self.mask.store(sparseness(per_second), Relaxed);
         (last.at, last.seen, last.kept) = (now, seen, kept);
         self.due.store(nanos((now + PERIOD).saturating_duration_since(self.epoch)), Relaxed);
-        let filled = WINDOW.min(usize::try_from(kept).unwrap_or(WINDOW));
-        if filled >= LEAST {
-            self.step(self.wanted(&mut last.scratch, filled));
+        let recent = (per_second * RECENT.as_secs_f64()).clamp(RECENT_ROWS, WINDOW as f64) as u64;
+        if kept >= LEAST as u64 {
+            self.step(self.wanted(&mut last.scratch, kept.saturating_sub(recent)..kept));
         }
     }
 
-    /// The highest threshold that would have sent on at most the wanted share of the rows kept.
-    fn wanted(&self, scratch: &mut Vec<f64>, filled: usize) -> f64 {
+    /// The highest threshold that would have sent on at most the wanted share of these of the measures kept.
+    fn wanted(&self, scratch: &mut Vec<f64>, places: Range<u64>) -> f64 {
         scratch.clear();
-        let measures = self.window[..filled].iter().map(|bits| f64::from_bits(bits.load(Relaxed)));
+        let measures = places.map(|place| f64::from_bits(self.window[place as usize % WINDOW].load(Relaxed)));
         // A NaN always goes on, as if it were less than any threshold.
         scratch.extend(measures.map(|measure| if measure.is_nan() { f64::NEG_INFINITY } else { measure }));
-        let may_go_on = (self.escalation.at_most * filled as f64) as usize;
-        if may_go_on >= filled {
+        let may_go_on = (self.escalation.at_most * scratch.len() as f64) as usize;
+        if may_go_on >= scratch.len() {
             return f64::INFINITY;
         }
         *scratch.select_nth_unstable_by(may_go_on, f64::total_cmp).1
@@ -167,10 +173,9 @@ impl fmt::Debug for Controller {
     }
 }
 
-/// The mask with which the window covers [`COVERS`] at the rate of `rows` per `time`.
-fn sparseness(rows: u64, time: Duration) -> u64 {
-    let covered = rows as f64 * COVERS.as_secs_f64() / time.as_secs_f64().max(1e-9);
-    let one_of = (covered / WINDOW as f64).ceil().clamp(1.0, f64::from(1_u32 << SPARSEST));
+/// The mask with which the window covers [`COVERS`] at this many rows per second.
+fn sparseness(per_second: f64) -> u64 {
+    let one_of = (per_second * COVERS.as_secs_f64() / WINDOW as f64).ceil().clamp(1.0, f64::from(1_u32 << SPARSEST));
     (one_of as u64).next_power_of_two() - 1
 }
 

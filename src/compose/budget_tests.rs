@@ -60,9 +60,10 @@ fn share_at(threshold: f64, hard: f64) -> f64 {
     hard * (1.0 - above(0.5)) + (1.0 - hard) * (1.0 - above(0.04))
 }
 
-/// Enough rows, at any rate, for the window to be new and every step to have been made.
+/// Enough rows for those that count to be new and every step to have been made.
 fn settled(rows_per_second: f64) -> usize {
-    WINDOW + (rows_per_second * (COVERS + PERIOD * (STEPS as u32 + 2)).as_secs_f64()) as usize
+    let counting = (rows_per_second * RECENT.as_secs_f64()).clamp(RECENT_ROWS, WINDOW as f64);
+    counting as usize + (rows_per_second * (COVERS + PERIOD * (STEPS as u32 + 2)).as_secs_f64()) as usize
 }
 
 #[test]
@@ -70,15 +71,15 @@ fn the_share_is_held_when_the_stream_becomes_twice_as_hard() {
     for (batch, rate) in [(1, 1.0), (1, 40.0), (7, 1_000.0), (64, 100_000.0), (1_000, 20_000.0)] {
         let wanted = 0.25;
         let mut stream = Stream::new(Escalation { at_most: wanted, floor: 0.6 }, batch, rate);
-        let rows = settled(rate);
+        let (rows, measured) = (settled(rate), 10_000.max(rate as usize));
         stream.send(rows, 0.1);
-        let easy = stream.send(20_000, 0.1);
+        let easy = stream.send(measured, 0.1);
         assert!((easy - share_at(AT_LEAST, 0.1)).abs() < 0.02 && easy < wanted, "{rate} rows/s: {easy}");
         assert_eq!(stream.controller.threshold(), AT_LEAST, "{rate} rows/s: there is no reason to move");
         for hard in [0.3, 0.6] {
             stream.send(rows, hard);
             assert!(share_at(AT_LEAST, hard) > wanted + 0.05);
-            let share = stream.send(20_000, hard);
+            let share = stream.send(measured, hard);
             assert!((share - wanted).abs() <= 0.02, "{rate} rows/s, {hard} hard: {share}");
             assert!(!stream.controller.saturated());
             assert!(stream.controller.threshold() < AT_LEAST);
@@ -177,8 +178,10 @@ fn many_threads_at_once() {
 
 #[test]
 fn the_window_covers_the_same_time_at_every_rate() {
-    for (rate, one_of) in [(1, 1), (1_000, 1), (2_000, 2), (100_000, 128), (1_000_000_000_000, 1 << SPARSEST)] {
-        assert_eq!(sparseness(rate, Duration::from_secs(1)), one_of - 1, "{rate}");
+    for (rate, one_of) in
+        [(1_u64, 1_u64), (1_000, 1), (2_048, 1), (2_049, 2), (100_000, 64), (1_000_000_000_000, 1 << SPARSEST)]
+    {
+        assert_eq!(sparseness(rate as f64), one_of - 1, "{rate}");
         let kept = (0..1_u64 << 16).filter(|row| scattered(*row) & (one_of - 1) == 0).count() as f64;
         let expected = 65_536.0 / one_of as f64;
         assert!((kept - expected).abs() <= 4.0 * expected.sqrt() + 1.0, "one of {one_of}: {kept}");
