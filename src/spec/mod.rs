@@ -13,6 +13,8 @@
 //! | [`route_toml`] | `route.toml`, a route's configuration |
 //! | `route_keys` | its keys by kind |
 //! | `route_split`, `route_cascade`, `route_switch`, `route_ensemble` | what only one kind has |
+//! | [`route_text`], [`route_json`] | a route as text and as JSON; JSON as a route |
+//! | [`route_edit`] | edits of a `route.toml` that keep its comments |
 //! | [`weir_toml`] | the server's configuration |
 //! | [`partial`] | what a configuration file sets, key by key |
 //! | [`problem`] | what is wrong and where |
@@ -35,10 +37,13 @@ mod pbtxt_raw;
 mod pbtxt_scan;
 pub mod problem;
 mod route_cascade;
+pub mod route_edit;
 mod route_ensemble;
+pub mod route_json;
 mod route_keys;
 mod route_split;
 mod route_switch;
+pub mod route_text;
 pub mod route_toml;
 mod toml_reader;
 mod toml_tables;
@@ -46,8 +51,13 @@ pub mod weir_toml;
 
 #[cfg(test)]
 mod docs_tests;
+#[cfg(test)]
+mod route_samples;
 
 pub use merge::{ModelFiles, read_model_files};
 pub use model_toml::parse_model_toml;
 pub use problem::Problem;
+pub use route_edit::{with_calibration, with_weights};
+pub use route_json::{route_from_json, route_to_json};
+pub use route_text::route_to_toml;
 pub use route_toml::parse_route_toml;

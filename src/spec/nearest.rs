@@ -12,7 +12,9 @@ const MAX_CHARS: usize = 128;
 /// of their tables, or with what the table of `path` may have when none is near. A key of the same table is named with the
 /// indices of `path`.
 pub(super) fn unknown_key(path: &str, known: &[&str]) -> String {
-    let (table, _) = path.split_at(path.rfind('.').map_or(0, |end| end + 1));
+    // A quoted key may have dots of its own; no known table has quotes.
+    let leaf = path.find('\'').or_else(|| path.rfind('.').map(|dot| dot + 1));
+    let table = &path[..leaf.unwrap_or(0)];
     let (pattern, table_pattern) = (without_indices(path), without_indices(table));
     let parents = known.iter().flat_map(|key| key.match_indices('.').map(|(end, _)| without_array(&key[..end])));
     let candidates: Vec<&str> = known.iter().copied().chain(parents).collect();
@@ -162,6 +164,7 @@ mod tests {
         assert_eq!(unknown_key("varient", &known), "unknown key, did you mean 'variant'?");
         assert_eq!(unknown_key("variant[0].zzz", &known), "unknown key: expected one of 'name', 'weight'");
         assert_eq!(unknown_key("zzz", &known), "unknown key: expected one of 'kind', 'variant', 'rule'");
+        assert_eq!(unknown_key("variant[0].'a.b'", &known), "unknown key: expected one of 'name', 'weight'");
         assert_eq!(without_indices("a[3].b[12][x].c[]"), "a[].b[][x].c[]");
     }
 

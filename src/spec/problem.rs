@@ -22,7 +22,18 @@ pub struct Problem {
 impl Problem {
     /// A problem of the whole text.
     pub(super) fn general(text: impl Into<String>) -> Self {
-        Place::default().problem("", text)
+        Self::of("", text)
+    }
+
+    /// A problem of a key without a place.
+    pub(super) fn of(key: impl Into<String>, text: impl Into<String>) -> Self {
+        Place::default().problem(key, text)
+    }
+
+    /// The problem without its place: of a text that its reader has never seen.
+    #[must_use]
+    pub(super) fn without_place(self) -> Self {
+        Self { line: 0, column: 0, ..self }
     }
 }
 

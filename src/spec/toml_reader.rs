@@ -282,7 +282,7 @@ pub(super) fn describe(value: &DeValue<'_>) -> String {
 }
 
 /// The path of a key below `prefix`; keys that need quotes in TOML are shown quoted and escaped.
-fn join(prefix: &str, key: &str) -> String {
+pub(super) fn join(prefix: &str, key: &str) -> String {
     let bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
     let key = if bare { key.to_owned() } else { quoted(key) };
     if prefix.is_empty() { key } else { format!("{prefix}.{key}") }
