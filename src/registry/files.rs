@@ -8,7 +8,10 @@
 use std::{
     fs::{File, Metadata},
     io::Read,
-    os::{fd::OwnedFd, unix::fs::MetadataExt},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
     path::Path,
     time::{Duration, SystemTime},
 };
@@ -43,6 +46,11 @@ impl FileStamp {
     /// Bytes.
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    /// When the file was last changed, by the file system's clock: seconds since the epoch and nanoseconds.
+    pub fn changed(&self) -> (i64, i64) {
+        self.changed
     }
 
     /// How long the file has not been changed by the wall clock; zero when that lies in the future.
@@ -115,7 +123,20 @@ impl Folder {
     }
 }
 
-fn open_folder(at: impl std::os::fd::AsFd, path: &Path, extra: OFlags) -> Result<Folder, LoadError> {
+impl From<OwnedFd> for Folder {
+    /// What the handle leads to must be a folder.
+    fn from(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+}
+
+impl AsFd for Folder {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+fn open_folder(at: impl AsFd, path: &Path, extra: OFlags) -> Result<Folder, LoadError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | extra;
     openat(at, path, flags, Mode::empty()).map(Folder).map_err(|error| {
         let text = match error {
