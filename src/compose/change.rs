@@ -22,6 +22,7 @@ pub struct Change {
 
 /// What is to become of a route.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "changes are few and do not live long")]
 pub enum Edit {
     /// This configuration, whatever it was before.
     Put(RouteSpec),

@@ -22,5 +22,8 @@ pub(super) use seen::{FileText, Seen, State};
 #[path = "crash_tests.rs"]
 mod crash_tests;
 #[cfg(test)]
+#[path = "damage_tests.rs"]
+mod damage_tests;
+#[cfg(test)]
 #[path = "store_tests.rs"]
 mod tests;
