@@ -4,6 +4,7 @@
 pub mod assign;
 pub mod budget;
 mod change;
+pub mod combine;
 pub mod gate;
 mod model;
 mod sink;
