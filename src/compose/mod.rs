@@ -5,8 +5,10 @@ pub mod assign;
 pub mod budget;
 mod change;
 pub mod combine;
+mod difference;
 pub mod gate;
 mod model;
+mod shadow;
 mod sink;
 #[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "what follows the files is not there yet"))]
 mod store;
@@ -14,5 +16,6 @@ mod table;
 
 pub use change::{Author, Change, ChangeError, Changed, Edit, Expect, LiveRoute, Revision, RouteState};
 pub use model::Target;
+pub use shadow::Shadow;
 pub use sink::{Prediction, PredictionSink, ScoreSink};
 pub use table::{ModelNode, Node, Table};

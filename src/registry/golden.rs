@@ -8,11 +8,8 @@ use crate::{
     engine::{LoadError, Model, Plan},
     scheduler::run_once,
     spec::golden_json::{Case, parse_golden_json},
-    types::{Batch, DType, Data, Signature, Tensor, Tolerance},
+    types::{Batch, DType, Data, Signature, TIE, Tensor, Tolerance},
 };
-
-/// Golden rows whose two best scores are closer than this may get either class.
-const TIE: f32 = 1e-4;
 
 /// Elements of a text that an error shows.
 const MAX_SHOWN: usize = 40;

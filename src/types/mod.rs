@@ -25,7 +25,7 @@ pub use signature::{Batch, Rows, Signature, TensorSpec};
 pub use spec::{BatchLimit, BatchingSpec, EngineChoice, ModelSpec, ResourceSpec, ScoreKind, ScoreSpec, VersionPolicy};
 pub use tensor::{DType, Data, MAX_RANK, Shape, Tensor, element_count};
 pub use time::{parse_rfc3339, rfc3339};
-pub use tolerance::Tolerance;
+pub use tolerance::{TIE, Tolerance};
 pub use view::{
     BatchStatistics, IndexEntry, ModelConfigView, ModelMetadata, ModelState, ModelStatistics, Readiness,
     ServerMetadata, Tally,

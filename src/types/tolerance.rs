@@ -4,6 +4,9 @@ use bytes::Bytes;
 
 use super::{DType, Data, Tensor};
 
+/// Two scores of a row that are closer than this are level: which class comes out on top may then depend on the last bits.
+pub const TIE: f32 = 1e-4;
+
 /// `|a - b| <= absolute + relative * |b|` for floats; equality for everything else.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tolerance {
