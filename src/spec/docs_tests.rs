@@ -1,5 +1,5 @@
-//! Holds `docs/configuration.md` to what the readers do: its examples are read, every key is explained, and the files of the
-//! demo registry are good.
+//! Holds `docs/configuration.md` and `docs/routes.md` to what the readers do: their examples are read, every key is explained,
+//! and the files of the demo registry are good.
 
 use std::{
     fs,
@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     config_pbtxt::parse_config_pbtxt, golden_json::parse_golden_json, manifest_json::parse_manifest_json, model_toml,
-    parse_model_toml, pbtxt_raw, weir_toml,
+    parse_model_toml, parse_route_toml, pbtxt_raw, route_keys::Kind, route_to_toml, weir_toml,
 };
 use crate::types::ModelSpec;
 
@@ -18,6 +18,21 @@ fn root() -> &'static Path {
 
 fn page() -> String {
     fs::read_to_string(root().join("docs/configuration.md")).unwrap()
+}
+
+fn routes_page() -> String {
+    fs::read_to_string(root().join("docs/routes.md")).unwrap()
+}
+
+/// A section of a page: from its `## ` heading to the next one.
+fn section<'p>(page: &'p str, heading: &str) -> &'p str {
+    let mut sections = page.split("\n## ");
+    sections.find(|section| section.lines().next() == Some(heading)).unwrap_or_else(|| panic!("no section {heading}"))
+}
+
+/// What the rows of a section's tables begin with: the texts in backticks of the first column.
+fn explained(section: &str) -> Vec<&str> {
+    section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect()
 }
 
 /// The code blocks of the page: language and text.
@@ -74,6 +89,42 @@ fn every_key_is_explained() {
         let named = [format!("`{field}`"), format!("`{field}."), format!("`{field} ")];
         assert!(named.iter().any(|name| pbtxt.contains(name)), "{field} is not mentioned");
     }
+}
+
+#[test]
+fn routes_have_one_good_example_per_kind() {
+    let page = routes_page();
+    for (word, _) in Kind::WORDS {
+        let blocks = blocks(section(&page, word));
+        let [("toml", text)] = blocks[..] else { panic!("{word}: {blocks:?}") };
+        let route = parse_route_toml(text).unwrap_or_else(|problems| panic!("{word}: {problems:?}"));
+        assert_eq!(route.kind.as_str(), word);
+        assert_eq!(route_to_toml(&route), format!("{}\n", text.trim_end()), "the example is in the canonical form");
+    }
+    assert_eq!(blocks(&page).iter().filter(|(language, _)| *language == "toml").count(), Kind::WORDS.len());
+}
+
+#[test]
+fn every_key_of_a_route_is_explained_where_it_belongs() {
+    let page = routes_page();
+    let shared = explained(section(&page, "Every kind"));
+    assert_eq!(shared, ["kind", "outputs"]);
+    for (word, kind) in Kind::WORDS {
+        let (before, own) = kind.keys().split_at(shared.len());
+        assert_eq!(before, shared);
+        let rows = explained(section(&page, word));
+        assert_eq!(&rows[..own.len().min(rows.len())], own, "{word}");
+    }
+}
+
+#[test]
+fn the_problems_shown_are_real() {
+    let page = routes_page();
+    let variant = |name: &str| format!("[[variant]]\nname = '{name}'\nmodel = 'm'\nweight = 1\n");
+    let text = format!("kind = 'split'\n{}{}versoin = 2\n\n[[stage]]\n", variant("a"), variant("b"));
+    let problems: Vec<_> = parse_route_toml(&text).unwrap_err().iter().map(ToString::to_string).collect();
+    let shown: Vec<_> = page.lines().filter_map(|line| line.strip_prefix("checkout/route.toml: ")).collect();
+    assert_eq!(shown, problems);
 }
 
 /// Every file of that name in the demo registry.
