@@ -19,6 +19,7 @@ use weir::{
     types::{Batch, DType, Data, Shape, Tensor, Tolerance},
 };
 
+mod conformance;
 mod refusals;
 mod sessions;
 

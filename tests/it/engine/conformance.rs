@@ -1,0 +1,175 @@
+//! The backend test cases of the standard, run through the engine in three forms: no answer may be wrong, and what is not
+//! answered is exactly what `tests/conformance/expected.txt` says. `docs/operators.md` is written from the same run.
+//!
+//! `WEIR_CONFORMANCE=update` writes both files; `WEIR_CONFORMANCE=<text>` prints what became of the cases with that name.
+
+use std::sync::{
+    Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use super::*;
+use archive::{Archive, Form, Ready, Request};
+
+mod archive;
+mod report;
+
+/// Operators whose answers are drawn: only their types and shapes are compared.
+const DRAWN: [&str; 2] = ["Bernoulli", "Dropout"];
+
+/// What became of a case in one form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Outcome {
+    Pass,
+    /// An answer that differs.
+    Wrong(String),
+    /// Not loaded.
+    Refused(String),
+    /// Loaded, but the request failed.
+    Failed(String),
+    /// The case does not have this form.
+    Absent,
+}
+
+impl Outcome {
+    fn word(&self) -> &'static str {
+        match self {
+            Outcome::Pass => "pass",
+            Outcome::Wrong(_) => "wrong",
+            Outcome::Refused(_) => "refused",
+            Outcome::Failed(_) => "failed",
+            Outcome::Absent => "-",
+        }
+    }
+
+    fn text(&self) -> &str {
+        match self {
+            Outcome::Wrong(text) | Outcome::Refused(text) | Outcome::Failed(text) => text,
+            Outcome::Pass | Outcome::Absent => "",
+        }
+    }
+}
+
+/// A case and its outcomes, by form.
+struct Row {
+    name: String,
+    operator: String,
+    outcomes: [Outcome; 3],
+}
+
+fn outcome(engine: &TractEngine, ready: &Ready, drawn: bool) -> Outcome {
+    let model = match engine.load(&ready.file, &LIMITS) {
+        Ok(model) => model,
+        Err(error) => return Outcome::Refused(error.to_string()),
+    };
+    for request in &ready.requests {
+        match answer(&*model, request) {
+            Ok(got) => {
+                if let Err(text) = compare(&got, request, (ready.rtol, ready.atol), drawn) {
+                    return Outcome::Wrong(text);
+                }
+            }
+            Err(text) => return Outcome::Failed(text),
+        }
+    }
+    Outcome::Pass
+}
+
+/// The outputs for one request.
+fn answer(model: &dyn Model, request: &Request) -> Result<Vec<Tensor>, String> {
+    let signature = model.signature();
+    let mut inputs = Vec::new();
+    for spec in &signature.inputs {
+        let given = request.inputs.iter().find(|(name, _)| *name == *spec.name);
+        let (_, Some(given)) = given.ok_or_else(|| format!("input '{}': is not in the case", spec.name))? else {
+            return Err(format!("input '{}': is not a tensor in the case", spec.name));
+        };
+        if given.dtype() != spec.dtype {
+            return Err(format!("input '{}': is {} in the case, not {}", spec.name, given.dtype(), spec.dtype));
+        }
+        inputs.push(given.clone());
+    }
+    let rows = (signature.batch == Batch::Rows).then(|| inputs[0].shape()[0]);
+    let plan = model.plan(rows).map_err(|error| error.to_string())?;
+    let mut session = plan.session().map_err(|error| error.to_string())?;
+    run(&mut *session, &inputs, signature.outputs.len()).map_err(|error| error.to_string())
+}
+
+fn compare(got: &[Tensor], request: &Request, tolerance: (f64, f64), drawn: bool) -> Result<(), String> {
+    if got.len() != request.outputs.len() {
+        return Err(format!("expected {} outputs, got {}", request.outputs.len(), got.len()));
+    }
+    for (number, (got, want)) in got.iter().zip(&request.outputs).enumerate() {
+        let Some(want) = want else { return Err(format!("output {number}: is not a tensor in the case")) };
+        if (got.dtype(), got.shape()) != (want.dtype(), want.shape()) {
+            return Err(format!("output {number}: want {}, got {}", shown(want), shown(got)));
+        }
+        if !drawn && !same_values(got, want, tolerance) {
+            return Err(format!("output {number}: want {}, got {}", shown(want), shown(got)));
+        }
+    }
+    Ok(())
+}
+
+/// `tolerance` is what the case says, absolute part last.
+fn same_values(got: &Tensor, want: &Tensor, (relative, absolute): (f64, f64)) -> bool {
+    if !got.dtype().is_float() {
+        return got.data() == want.data();
+    }
+    let near = |got: f64, want: f64| {
+        let both_odd = !got.is_finite() || !want.is_finite();
+        let equal = got == want || (got.is_nan() && want.is_nan());
+        if both_odd { equal } else { (got - want).abs() <= absolute + relative * want.abs() }
+    };
+    floats(got).iter().zip(&floats(want)).all(|(got, want)| near(*got, *want))
+}
+
+/// A tensor's type, shape and first values.
+fn shown(tensor: &Tensor) -> String {
+    let values =
+        if tensor.dtype().is_float() { format!("{:?}", floats(tensor)) } else { format!("{:?}", tensor.data()) };
+    format!("{} {:?} {}", tensor.dtype(), tensor.shape(), values.chars().take(200).collect::<String>())
+}
+
+/// Runs every case in every form, on as many threads as there are processors.
+fn run_all(archive: &Archive) -> Vec<Row> {
+    let engine = TractEngine::new();
+    let next = AtomicUsize::new(0);
+    let rows = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some(case) = archive.cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let drawn = DRAWN.contains(&case.operator.as_str());
+                    let outcomes = Form::ALL.map(|form| match archive.ready(case, form) {
+                        Some(ready) => outcome(&engine, &ready, drawn),
+                        None => Outcome::Absent,
+                    });
+                    let row = Row { name: case.name.clone(), operator: case.operator.clone(), outcomes };
+                    rows.lock().unwrap().push(row);
+                }
+            });
+        }
+    });
+    let mut rows = rows.into_inner().unwrap();
+    rows.sort_by(|a, b| a.name.cmp(&b.name));
+    rows
+}
+
+#[test]
+fn backend_cases_are_answered_as_expected() {
+    let archive = Archive::read();
+    let rows = run_all(&archive);
+    let wanted = std::env::var("WEIR_CONFORMANCE").unwrap_or_default();
+    for row in rows.iter().filter(|row| !wanted.is_empty() && row.name.contains(&wanted)) {
+        for (form, outcome) in Form::ALL.iter().zip(&row.outcomes) {
+            println!("{} {form:?}: {} {}", row.name, outcome.word(), outcome.text());
+        }
+    }
+    let (expected, page) = (report::expected(&rows), report::page(&archive.package, &rows));
+    if wanted == "update" {
+        fs::write(root().join(report::EXPECTED), &expected).unwrap();
+        fs::write(root().join(report::PAGE), &page).unwrap();
+    }
+    report::check(&rows, &expected, &page);
+}

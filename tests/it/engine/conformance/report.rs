@@ -1,0 +1,112 @@
+//! What is kept of a conformance run: the list of cases that are not answered, and the page for readers.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use super::{Form, Outcome, Row, fs, root};
+
+/// Cases with an outcome other than "pass", and those outcomes.
+pub(super) const EXPECTED: &str = "tests/conformance/expected.txt";
+/// The page for readers.
+pub(super) const PAGE: &str = "docs/operators.md";
+
+const UPDATE: &str = "WEIR_CONFORMANCE=update cargo test --test it backend_cases";
+
+const INTRODUCTION: &str = "\
+# Operators
+
+What the embedded engine does with every operator of the ONNX standard, measured with the standard's own backend test cases.
+A test writes this page and fails when it is out of date; `tests/conformance/README.md` says how.
+
+Each case is run in up to three forms: *given*, every input comes with the request; *constants*, only the first input does
+and the others are part of the model, as exporters write it; *rows*, the same, and the first dimension is the batch, as models
+are served. A cell says how many cases are answered right of how many have that form. The others are refused when the model
+is loaded, or, where the last column says so, when the request comes. A wrong answer fails the test.
+";
+
+/// One line per case that does not pass in every form that it has.
+pub(super) fn expected(rows: &[Row]) -> String {
+    let mut text =
+        String::from("# Cases that are not answered in every form: given, constants, rows. See README.md.\n");
+    for row in rows {
+        let passes = |outcome: &Outcome| matches!(outcome, Outcome::Pass | Outcome::Absent);
+        if !row.outcomes.iter().all(passes) {
+            let [given, constants, rows] = row.outcomes.each_ref().map(Outcome::word);
+            let _ = writeln!(text, "{} {given} {constants} {rows}", row.name);
+        }
+    }
+    text
+}
+
+/// How many forms of cases ended with `word`; of one form, or of all.
+fn count(rows: &[&Row], form: Option<usize>, word: &str) -> usize {
+    let outcomes = rows.iter().flat_map(|row| row.outcomes.iter().enumerate());
+    outcomes.filter(|(at, outcome)| form.is_none_or(|form| form == *at) && outcome.word() == word).count()
+}
+
+/// `<pass> of <all>` per form.
+fn cells(rows: &[&Row]) -> String {
+    let cell = |form| {
+        let cases = rows.len() - count(rows, Some(form), "-");
+        if cases == 0 { "-".to_owned() } else { format!("{} of {cases}", count(rows, Some(form), "pass")) }
+    };
+    (0..Form::ALL.len()).map(cell).collect::<Vec<_>>().join(" | ")
+}
+
+/// The page with a table of operators.
+pub(super) fn page(package: &str, rows: &[Row]) -> String {
+    let mut operators: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
+    for row in rows {
+        operators.entry(&row.operator).or_default().push(row);
+    }
+    let (some, none): (Vec<_>, Vec<_>) = operators.iter().partition(|(_, rows)| count(rows, None, "pass") > 0);
+    let all: Vec<&Row> = rows.iter().collect();
+    let right = rows.iter().filter(|row| row.outcomes.contains(&Outcome::Pass)).count();
+    let mut text = String::from(INTRODUCTION);
+    let _ = writeln!(
+        text,
+        "\nCases: {} of package {package}; {right} are answered right in some form, {} answers are wrong.\n",
+        rows.len(),
+        count(&all, None, "wrong")
+    );
+    text.push_str("| operator | given | constants | rows | refused when asked |\n|---|---|---|---|---|\n");
+    let _ = writeln!(text, "| all | {} | {} |", cells(&all), count(&all, None, "failed"));
+    for (operator, rows) in some {
+        let failed = count(rows, None, "failed");
+        let failed = if failed > 0 { failed.to_string() } else { String::new() };
+        let _ = writeln!(text, "| {operator} | {} | {failed} |", cells(rows));
+    }
+    let names: Vec<&str> = none.iter().map(|(operator, _)| **operator).collect();
+    let _ = writeln!(text, "\nNo case is answered of: {}.", names.join(", "));
+    text
+}
+
+/// Lines that only one of two texts has.
+fn differences(before: &str, now: &str) -> Vec<String> {
+    let only = |a: &str, b: &str, sign: char| {
+        let b: Vec<&str> = b.lines().collect();
+        let missing: Vec<String> =
+            a.lines().filter(|line| !b.contains(line)).map(|line| format!("{sign} {line}")).collect();
+        missing
+    };
+    let mut lines = [only(before, now, '-'), only(now, before, '+')].concat();
+    lines.sort_by(|a, b| a[2..].cmp(&b[2..]));
+    lines
+}
+
+/// Panics when the files in the repository say otherwise than this run.
+pub(super) fn check(rows: &[Row], expected: &str, page: &str) {
+    let read = |name: &str| fs::read_to_string(root().join(name)).unwrap_or_default();
+    let changed = differences(&read(EXPECTED), expected);
+    for line in &changed {
+        let name = line.split_whitespace().nth(1);
+        let row = rows.iter().find(|row| Some(row.name.as_str()) == name);
+        let texts = row.into_iter().flat_map(|row| row.outcomes.iter()).map(Outcome::text);
+        println!("{line} {}", texts.collect::<Vec<_>>().join(" / "));
+    }
+    assert!(
+        changed.is_empty(),
+        "{} lines differ from {EXPECTED} (- was expected, + is now). If all is for the better, run: {UPDATE}",
+        changed.len()
+    );
+    assert!(read(PAGE) == page, "{PAGE} is out of date. Run: {UPDATE}");
+}
