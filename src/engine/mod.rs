@@ -11,6 +11,8 @@ use crate::types::{DType, Signature};
 pub mod fake;
 mod onnx_fixes;
 mod onnx_ml;
+mod onnx_more;
+mod operator;
 mod precheck;
 pub mod tract;
 

@@ -7,25 +7,36 @@ use tract_onnx::{
     model::{OnnxOpRegister, ParsingContext},
     pb::NodeProto,
     prelude::TractResult,
-    tract_hir::{
-        infer::InferenceOp,
-        internal::{Expansion, TractErrorContext as _},
-    },
+    tract_hir::internal::{Expansion, TractErrorContext as _},
 };
 
+mod activations;
+mod attention;
+mod bit_shift;
+mod divide;
+mod extremes;
 mod log_sum_exp;
+mod one_hot;
 mod quantize;
 mod ranked;
+mod recurrent;
+mod space_to_depth;
 
-/// What a node of the file becomes.
-type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
+use super::operator::Built;
 
 /// The library's own operators.
 static ORIGINALS: LazyLock<OnnxOpRegister> = LazyLock::new(|| tract_onnx::onnx().op_register);
 
 /// Puts the repaired operators in place of the library's.
 pub(super) fn register(operators: &mut OnnxOpRegister) {
+    operators.insert("Attention", attention::attention);
+    operators.insert("BitShift", bit_shift::bit_shift);
+    operators.insert("Celu", activations::celu);
     operators.insert("DequantizeLinear", quantize::dequantize);
+    operators.insert("Div", divide::divide);
+    operators.insert("GRU", recurrent::recurrent);
+    operators.insert("LSTM", recurrent::recurrent);
+    operators.insert("OneHot", one_hot::one_hot);
     operators.insert("QuantizeLinear", quantize::quantize);
     operators.insert("RandomNormalLike", random_like);
     operators.insert("RandomUniformLike", random_like);
@@ -33,6 +44,11 @@ pub(super) fn register(operators: &mut OnnxOpRegister) {
         operators.insert(name, ranked::ranked);
     }
     operators.insert("ReduceLogSumExp", log_sum_exp::reduce);
+    operators.insert("ReduceMax", extremes::reduce);
+    operators.insert("ReduceMin", extremes::reduce);
+    operators.insert("RNN", recurrent::recurrent);
+    operators.insert("SpaceToDepth", space_to_depth::space_to_depth);
+    operators.insert("Swish", activations::swish);
 }
 
 /// The library takes these for the operators without `Like`, unless the node's name ends in it.

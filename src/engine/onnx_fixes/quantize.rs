@@ -7,12 +7,12 @@ use tract_onnx::{
         internal::*,
         tract_core::ops::{
             cast::cast,
-            math::{add, div, max, min, mul, round_half_to_even, sub},
+            math::{add, max, min, mul, round_half_to_even, sub},
         },
     },
 };
 
-use super::{Built, original};
+use super::{Built, divide, original};
 
 /// `QuantizeLinear`: `saturate(round(x / scale) + zero_point)`.
 pub(super) fn quantize(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
@@ -105,7 +105,7 @@ impl Expansion for Linear {
         let bound = |value: f32| tensor0(value).broadcast_into_rank(rank);
         let lowest = model.add_const(name("lowest"), bound(lowest)?)?;
         let highest = model.add_const(name("highest"), bound(highest)?)?;
-        x = model.wire_node(name("scaled"), div(), &[x, scale])?[0];
+        x = divide::exact(model, name("scaled"), &[x, scale])?[0];
         x = model.wire_node(name("rounded"), round_half_to_even(), &[x])?[0];
         if let Some(zero) = zero {
             x = model.wire_node(name("shifted"), add(), &[x, zero])?[0];

@@ -1,7 +1,7 @@
 //! Element types of the graph library and of the gateway, and the conversion of outputs whose type differs from the one that
 //! is reported. Called by the rest of this folder.
 
-use tract_onnx::prelude::{DatumType, TValue, TractResult};
+use tract_onnx::prelude::{DatumType, SymbolValues, TDim, TValue, Tensor, TractResult};
 use tract_onnx::tract_hir::internal::IntoTValue as _;
 
 use crate::types::DType;
@@ -48,9 +48,17 @@ pub(super) fn datum_of(dtype: DType) -> Option<DatumType> {
 }
 
 /// The value in the datum type that is reported; unchanged when it has it already, or is the same bits under a quantised type.
-pub(super) fn reported(value: TValue, wanted: DatumType) -> TractResult<TValue> {
+/// Expressions of `symbols` become numbers.
+pub(super) fn reported(value: TValue, wanted: DatumType, symbols: &SymbolValues) -> TractResult<TValue> {
     if value.datum_type().unquantized() == wanted {
         return Ok(value);
+    }
+    if value.datum_type() == DatumType::TDim {
+        let sizes = value.try_as_plain_ram()?;
+        let sizes = sizes.as_slice::<TDim>()?.iter().map(|size| size.eval_to_i64(symbols));
+        let sizes = sizes.collect::<TractResult<Vec<i64>>>()?;
+        let sizes = Tensor::from_shape(value.shape(), &sizes)?;
+        return Ok(sizes.cast_to_dt(wanted)?.into_owned().into_tvalue());
     }
     Ok(value.cast_to_dt(wanted)?.into_owned().into_tvalue())
 }

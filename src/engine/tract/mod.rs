@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use tract_onnx::{Onnx, pb::ModelProto, prelude::Framework as _};
 
-use super::{Artifact, ArtifactKind, Engine, Limits, LoadError, Model, onnx_fixes, onnx_ml, precheck};
+use super::{Artifact, ArtifactKind, Engine, Limits, LoadError, Model, onnx_fixes, onnx_ml, onnx_more, precheck};
 use model::TractModel;
 
 /// The embedded engine. Cheap to clone; one per process is enough.
@@ -28,6 +28,7 @@ impl TractEngine {
     pub fn new() -> Self {
         let mut onnx = tract_onnx::onnx();
         onnx_fixes::register(&mut onnx.op_register);
+        onnx_more::register(&mut onnx.op_register);
         onnx_ml::register(&mut onnx.op_register);
         Self { onnx: Arc::new(onnx) }
     }

@@ -130,6 +130,14 @@ impl TractSession {
     /// Checks the outputs of a run against the limit and converts them to the types that are reported.
     fn keep(&mut self, values: TVec<TValue>) -> Result<(), EngineError> {
         let mut bytes = 0_usize;
+        // Sizes that an output tells may be expressions of the sizes that came in.
+        let symbols = match &self.running {
+            Some(running) if values.iter().any(|value| value.datum_type() == DatumType::TDim) => {
+                let shapes = self.inputs.iter().flatten().map(|tensor| tensor.shape());
+                running.symbols(shapes).map_err(|error| EngineError::new(error_text(&error)))?
+            }
+            _ => SymbolValues::default(),
+        };
         for (value, spec) in values.into_iter().zip(&self.signature.outputs) {
             bytes = bytes.saturating_add(byte_len(&value));
             let limit = self.limits.max_output_bytes;
@@ -139,7 +147,7 @@ impl TractSession {
             }
             let fail = |error| EngineError::new(format_args!("output '{}': {error}", spec.name));
             let datum = datum_of(spec.dtype).ok_or_else(|| fail("has no datum type".to_owned()))?;
-            let value = caught(|| reported(value, datum).map_err(|error| fail(error_text(&error))))?;
+            let value = caught(|| reported(value, datum, &symbols).map_err(|error| fail(error_text(&error))))?;
             self.outputs.push(value);
         }
         Ok(())
@@ -173,22 +181,28 @@ impl Running {
         Ok(Self { compiled, state, checked: Vec::new() })
     }
 
-    /// Refuses shapes that would make tensors which are too large.
-    fn check(&mut self, shapes: Vec<Shape>) -> Result<(), EngineError> {
-        if self.checked.contains(&shapes) {
-            return Ok(());
-        }
+    /// What the symbols of the graph's inputs are when the inputs have these shapes.
+    fn symbols<'a>(&self, shapes: impl Iterator<Item = &'a [usize]>) -> TractResult<SymbolValues> {
         let model = self.compiled.plan.model();
         let mut symbols = SymbolValues::default();
-        for (input, shape) in shapes.iter().enumerate() {
-            let fact = model.input_fact(input).map_err(|error| EngineError::new(error_text(&error)))?;
-            for (dim, size) in fact.shape.iter().zip(shape) {
+        for (input, shape) in shapes.enumerate() {
+            for (dim, size) in model.input_fact(input)?.shape.iter().zip(shape) {
                 if let (TDim::Sym(symbol), Ok(size)) = (dim, i64::try_from(*size)) {
                     symbols.set(symbol, size);
                 }
             }
         }
-        sizes::check(model, &symbols).map_err(|error| EngineError::new(error_text(&error)))?;
+        Ok(symbols)
+    }
+
+    /// Refuses shapes that would make tensors which are too large.
+    fn check(&mut self, shapes: Vec<Shape>) -> Result<(), EngineError> {
+        if self.checked.contains(&shapes) {
+            return Ok(());
+        }
+        let fail = |error| EngineError::new(error_text(&error));
+        let symbols = self.symbols(shapes.iter().map(|shape| &shape[..])).map_err(fail)?;
+        sizes::check(self.compiled.plan.model(), &symbols).map_err(fail)?;
         self.checked.truncate(CHECKED_SHAPES - 1);
         self.checked.insert(0, shapes);
         Ok(())

@@ -93,8 +93,13 @@ fn differences(before: &str, now: &str) -> Vec<String> {
     lines
 }
 
-/// Panics when the files in the repository say otherwise than this run.
+/// Panics when an answer is wrong, or the files in the repository say otherwise than this run.
 pub(super) fn check(rows: &[Row], expected: &str, page: &str) {
+    let wrong = rows.iter().flat_map(|row| Form::ALL.iter().zip(&row.outcomes).map(move |found| (row, found)));
+    let wrong = wrong.filter(|(_, (_, outcome))| matches!(outcome, Outcome::Wrong(_)));
+    let wrong: Vec<_> =
+        wrong.map(|(row, (form, outcome))| format!("{} {form:?}: {}", row.name, outcome.text())).collect();
+    assert!(wrong.is_empty(), "{} wrong answers:\n{}", wrong.len(), wrong.join("\n"));
     let read = |name: &str| fs::read_to_string(root().join(name)).unwrap_or_default();
     let changed = differences(&read(EXPECTED), expected);
     for line in &changed {
