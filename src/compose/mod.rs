@@ -3,6 +3,7 @@
 
 pub mod assign;
 pub mod budget;
+pub mod calibrate;
 mod change;
 pub mod combine;
 mod difference;
@@ -13,6 +14,7 @@ mod sink;
 #[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "what follows the files is not there yet"))]
 mod store;
 mod table;
+mod tails;
 
 pub use change::{Author, Change, ChangeError, Changed, Edit, Expect, LiveRoute, Revision, RouteState};
 pub use model::Target;
