@@ -83,8 +83,11 @@ impl App {
         let registry =
             Registry::start(registry_config(&options), engines, Arc::clone(&scheduler), Arc::clone(&metrics))
                 .map_err(|error| StartError(error.to_string()))?;
-        let limits =
-            GatewayOptions { max_request_rows: options.max_request_rows, strict_readiness: options.strict_readiness };
+        let limits = GatewayOptions {
+            max_request_rows: options.max_request_rows,
+            strict_readiness: options.strict_readiness,
+            expects_routes: false,
+        };
         let gateway = Gateway::new(Arc::clone(&registry), metrics, limits);
         let mut app = Self { options, addresses, gateway, registry, scheduler, server: Server::new(0) };
         app.listen(http, grpc, ops)?;

@@ -1,12 +1,7 @@
 //! A name that stands for a model: one loaded version with everything a request to it needs, looked up once when the table is
 //! built so that the hot path looks up nothing.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Instant};
 
 use crate::{
     observe::{RequestSeries, ScoreSeries, ServableSeries},
@@ -84,29 +79,6 @@ impl Target {
                 self.series().rejected(crate::observe::Reject::TooLarge);
             }
         })
-    }
-
-    /// The deadline of a request: the caller's, else the model's, never beyond the model's cap.
-    ///
-    /// # Errors
-    /// `InvalidArgument` when the parameter `timeout` is not a number of microseconds.
-    pub fn deadline(&self, request: &InferRequest) -> Result<Option<Instant>, Error> {
-        let received = request.context.received;
-        let asked = match request.params.get("timeout") {
-            None => None,
-            Some(value) => {
-                let Some(micros) = value.as_u64() else {
-                    return Err(Error::expected("parameter 'timeout'", "microseconds as an unsigned integer", value));
-                };
-                // Zero means none, as in the schedule policy extension.
-                (micros > 0).then(|| received.checked_add(Duration::from_micros(micros))).flatten()
-            }
-        };
-        let caller = [asked, request.context.deadline].into_iter().flatten().min();
-        let spec = &self.servable.spec;
-        let chosen = caller.or_else(|| spec.deadline.map(|after| received + after));
-        let cap = spec.deadline_max.map(|after| received + after);
-        Ok([chosen, cap].into_iter().flatten().min())
     }
 
     /// Runs accepted rows.

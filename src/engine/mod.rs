@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::types::{DType, Signature};
 
 pub mod fake;
+pub mod function;
 mod onnx_fixes;
 mod onnx_ml;
 mod onnx_more;

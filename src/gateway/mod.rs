@@ -1,6 +1,8 @@
 //! The one door: every protocol, and every program that embeds Weir, calls models through [`Gateway`]. It resolves the name,
 //! checks the request, has it run, and records it once. Handlers above it hold no state.
 
+mod about;
+mod answers;
 mod ticket;
 
 use std::{
@@ -11,16 +13,15 @@ use std::{
     },
 };
 
-use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::{
-    compose::{Prediction, PredictionSink, ScoreSink, Table, Target},
+    compose::{Call, Callable, Prediction, PredictionSink, Reply, Route, ScoreSink, Tables, Target},
     observe::Metrics,
-    registry::{ModelEntry, Registry, Snapshot, VersionEntry},
+    registry::{ModelEntry, Registry},
     types::{
-        Error, ErrorCode, IndexEntry, InferRequest, InferResponse, ModelConfigView, ModelMetadata, ModelState,
-        ModelStatistics, NamedTensor, Params, Protocol, Readiness, RequestedOutput, ServerMetadata, Tensor, VersionRef,
+        Error, ErrorCode, InferRequest, InferResponse, NamedTensor, Params, Protocol, Readiness, RequestedOutput,
+        ServerMetadata, Signature, Tensor, VersionRef,
     },
 };
 
@@ -46,65 +47,42 @@ pub struct GatewayOptions {
     pub max_request_rows: usize,
     /// Every model of the first scan must answer for the server to be ready.
     pub strict_readiness: bool,
+    /// Start-up does not end before the routes are known: somebody will publish them in [`Gateway::tables`].
+    pub expects_routes: bool,
 }
 
 impl Default for GatewayOptions {
     fn default() -> Self {
-        Self { max_request_rows: 65_536, strict_readiness: false }
+        Self { max_request_rows: 65_536, strict_readiness: false, expects_routes: false }
     }
 }
 
 /// The gateway. Shared as `Arc<Gateway>`.
 pub struct Gateway {
-    shared: Arc<Shared>,
+    tables: Arc<Tables>,
     registry: Arc<Registry>,
+    metrics: Arc<Metrics>,
     options: GatewayOptions,
     sink: Box<dyn PredictionSink>,
-}
-
-/// What the registry's callback writes and requests read.
-struct Shared {
-    table: ArcSwap<Table>,
-    metrics: Arc<Metrics>,
-    changed: watch::Sender<u64>,
     draining: AtomicBool,
-}
-
-impl Shared {
-    fn publish(&self, snapshot: Arc<Snapshot>) {
-        let table = Table::build(snapshot, Some(&self.table.load()), &self.metrics);
-        self.table.store(Arc::new(table));
-        self.changed.send_modify(|generation| *generation += 1);
-    }
 }
 
 impl Gateway {
     /// A gateway over a registry, following its changes.
     pub fn new(registry: Arc<Registry>, metrics: Arc<Metrics>, options: GatewayOptions) -> Arc<Self> {
-        let table = Table::build(registry.snapshot(), None, &metrics);
-        let shared = Arc::new(Shared {
-            table: ArcSwap::from_pointee(table),
-            metrics,
-            changed: watch::Sender::new(0),
-            draining: AtomicBool::new(false),
-        });
-        let follower = Arc::downgrade(&shared);
-        registry.subscribe(Box::new(move |snapshot| {
-            if let Some(shared) = follower.upgrade() {
-                shared.publish(snapshot);
-            }
-        }));
-        Arc::new(Self { shared, registry, options, sink: Box::new(ScoreSink) })
+        let tables = Tables::new(&registry, Arc::clone(&metrics), options.expects_routes);
+        let (sink, draining) = (Box::new(ScoreSink), AtomicBool::new(false));
+        Arc::new(Self { tables, registry, metrics, options, sink, draining })
     }
 
     /// Starts the account of a request that has just been read completely.
     pub fn begin(&self, protocol: Protocol) -> Ticket<'_> {
-        Ticket::new(&self.shared.metrics, protocol)
+        Ticket::new(&self.metrics, protocol)
     }
 
     /// Counts a request that fails before it can be answered under the name that it asked for, if something has that name.
     pub fn recognise(&self, name: &str, ticket: &mut Ticket<'_>) {
-        if let Ok(node) = self.shared.table.load().node(name) {
+        if let Ok(node) = self.tables.load().node(name) {
             ticket.refused = Some(Arc::clone(node.refused()));
         }
     }
@@ -114,31 +92,67 @@ impl Gateway {
     /// # Errors
     /// Any code but those of operators' writes; the text names what is wrong and what was expected.
     pub async fn infer(&self, request: InferRequest, ticket: &mut Ticket<'_>) -> Result<InferResponse, Error> {
-        let target = self.target(&request.model, &request.version, ticket)?;
+        match self.callable(&request.model, &request.version, ticket)? {
+            Callable::Model(target) => self.ask_model(&target, request, ticket).await,
+            // Routes are deep; in a box they do not make the future of every request as large as theirs.
+            Callable::Route(route) => Box::pin(self.ask_route(&route, request, ticket)).await,
+        }
+    }
+
+    async fn ask_model(
+        &self,
+        target: &Target,
+        request: InferRequest,
+        ticket: &mut Ticket<'_>,
+    ) -> Result<InferResponse, Error> {
         let rows = target.accept(&request, self.options.max_request_rows)?;
-        let wanted = wanted(&target, &request.outputs)?;
-        let deadline = target.deadline(&request)?;
+        let signature = &target.servable().signature;
+        let wanted = wanted(signature, &request.outputs)?;
+        let deadline = Call::new(&request, &*self.sink)?.deadline(&target.servable().spec);
         ticket.rows = rows.rows;
         let answer = target.run(rows, deadline).await?;
-        self.sink.predicted(&Prediction { target: &target, outputs: &answer.outputs });
+        let (series, scores) = (target.series(), target.scores());
+        self.sink.predicted(&Prediction { series, scores, outputs: &answer.outputs });
         let mut stamps = answer.stamps;
         stamps.received = request.context.received;
         Ok(InferResponse {
             answered: target.answered().clone(),
             id: request.id,
             params: Params::default(),
-            outputs: select(&target, answer.outputs, &wanted),
+            outputs: select(signature, &answer.outputs, &wanted),
             stamps,
         })
     }
 
-    fn target(&self, name: &str, version: &VersionRef, ticket: &mut Ticket<'_>) -> Result<Arc<Target>, Error> {
-        let table = self.shared.table.load();
+    async fn ask_route(
+        &self,
+        route: &Route,
+        request: InferRequest,
+        ticket: &mut Ticket<'_>,
+    ) -> Result<InferResponse, Error> {
+        let rows = route.accept(&request, self.options.max_request_rows)?;
+        let wanted = wanted(route.signature(), &request.outputs)?;
+        ticket.rows = rows.rows;
+        let explain = answers::explain(&request.params)?;
+        let call = Call::new(&request, &*self.sink)?;
+        let Reply { outputs, mut stamps, facts, path } = route.run(rows, call).await?;
+        stamps.received = request.context.received;
+        let mut outputs = select(route.signature(), &outputs, &wanted);
+        if explain {
+            outputs.push(answers::path(path)?);
+        }
+        let params = answers::params(route.live().revision.number, &facts);
+        ticket.split = facts.split.and_then(|split| split.requests);
+        Ok(InferResponse { answered: route.answered().clone(), id: request.id, params, outputs, stamps })
+    }
+
+    fn callable(&self, name: &str, version: &VersionRef, ticket: &mut Ticket<'_>) -> Result<Callable, Error> {
+        let table = self.tables.load();
         let node = table.node(name)?;
         ticket.refused = Some(Arc::clone(node.refused()));
-        let target = Arc::clone(node.target(version)?);
-        ticket.target = Some(Arc::clone(&target));
-        Ok(target)
+        let callable = node.callable(version)?;
+        ticket.callable = Some(callable.clone());
+        Ok(callable)
     }
 
     /// Name, version and extensions of the server.
@@ -153,111 +167,29 @@ impl Gateway {
 
     /// True when start-up has ended, every required model has an answering version, and the server is not draining.
     pub fn ready(&self) -> bool {
-        let table = self.shared.table.load();
-        let snapshot = table.snapshot();
-        if !snapshot.started || self.shared.draining.load(Ordering::Acquire) {
+        let table = self.tables.load();
+        if !table.started() || self.draining.load(Ordering::Acquire) {
             return false;
         }
         let strict = self.options.strict_readiness;
         let counts = |entry: &&Arc<ModelEntry>| entry.spec.required || (strict && entry.since_start);
-        snapshot.models.values().filter(counts).all(|entry| entry.resolve(&VersionRef::Policy).is_ok())
+        table.snapshot().models.values().filter(counts).all(|entry| entry.resolve(&VersionRef::Policy).is_ok())
     }
 
-    /// True once start-up has ended: every wanted version has been loaded or refused.
+    /// True once start-up has ended: every wanted version has been loaded or refused, and the routes have found theirs.
     pub fn started(&self) -> bool {
-        self.shared.table.load().snapshot().started
+        self.tables.load().started()
     }
 
-    /// Whether a model or version can answer.
+    /// Whether a model, version or route can answer.
     pub fn model_ready(&self, name: &str, version: &VersionRef) -> Readiness {
-        let table = self.shared.table.load();
-        let target = table.node(name).and_then(|node| node.target(version));
-        match target {
-            Ok(_) if self.shared.draining.load(Ordering::Acquire) => {
-                Readiness::NotReady("server: shutting down".to_owned())
-            }
+        let table = self.tables.load();
+        match table.node(name).and_then(|node| node.callable(version)) {
+            Ok(_) if self.draining.load(Ordering::Acquire) => Readiness::NotReady("server: shutting down".to_owned()),
             Ok(_) => Readiness::Ready,
             Err(error) if error.code() == ErrorCode::NotFound => Readiness::Unknown(error.text().to_owned()),
             Err(error) => Readiness::NotReady(error.text().to_owned()),
         }
-    }
-
-    /// A model's inputs, outputs and answering versions.
-    ///
-    /// # Errors
-    /// `NotFound` or `Unavailable`, as for a prediction.
-    pub fn metadata(&self, name: &str, version: &VersionRef) -> Result<ModelMetadata, Error> {
-        let table = self.shared.table.load();
-        let node = table.node(name)?;
-        let target = node.target(version)?;
-        let ready = node.entry().versions.iter().filter(|entry| entry.state == ModelState::Ready);
-        let mut versions: Vec<_> = ready.map(|entry| entry.version).collect();
-        versions.sort_unstable();
-        Ok(ModelMetadata {
-            name: node.entry().name.shared(),
-            versions: versions.iter().map(|version| version.to_string().into()).collect(),
-            platform: "onnx_onnxv1",
-            signature: Arc::clone(&target.servable().signature),
-        })
-    }
-
-    /// What was loaded.
-    ///
-    /// # Errors
-    /// `NotFound` or `Unavailable`, as for a prediction.
-    pub fn config(&self, name: &str, version: &VersionRef) -> Result<ModelConfigView, Error> {
-        let table = self.shared.table.load();
-        let target = table.node(name)?.target(version)?;
-        let servable = target.servable();
-        Ok(ModelConfigView {
-            name: Arc::clone(&target.answered().model),
-            version: Arc::clone(&target.answered().version),
-            signature: Arc::clone(&servable.signature),
-            versions: servable.spec.versions.clone(),
-            batching: servable.spec.batching.clone(),
-            max_request_rows: if target.batched() { target.max_rows(self.options.max_request_rows) } else { 0 },
-            batch_limit: servable.lane.batch_limit(),
-            engine: servable.engine,
-            digest: Arc::clone(&servable.digest),
-            merging_off: servable.lane.merging().off_because(),
-            loaded_at: servable.loaded_at,
-        })
-    }
-
-    /// Statistics of one version, of all versions of a model, or of everything.
-    ///
-    /// # Errors
-    /// `NotFound` or `Unavailable` when a name was given and does not answer.
-    pub fn statistics(&self, name: Option<&str>, version: &VersionRef) -> Result<Vec<ModelStatistics>, Error> {
-        let table = self.shared.table.load();
-        let Some(name) = name else {
-            return Ok(table.snapshot().models.values().flat_map(all_statistics).collect());
-        };
-        let node = table.node(name)?;
-        match version {
-            VersionRef::Policy => Ok(all_statistics(node.entry())),
-            _ => Ok(vec![node.target(version)?.series().statistics()]),
-        }
-    }
-
-    /// The repository index, by name and version.
-    pub fn index(&self, ready_only: bool) -> Vec<IndexEntry> {
-        let table = self.shared.table.load();
-        let entries = table.snapshot().models.values().flat_map(|entry| {
-            let line = |version: &VersionEntry| IndexEntry {
-                name: entry.name.shared(),
-                version: version.version.to_string().into(),
-                state: version.state,
-                reason: version.reason.clone(),
-            };
-            let mut lines: Vec<_> = entry.versions.iter().map(line).collect();
-            if let Some(problem) = Some(&entry.reason).filter(|reason| lines.is_empty() && !reason.is_empty()) {
-                let (name, reason) = (entry.name.shared(), problem.clone());
-                lines.push(IndexEntry { name, version: "".into(), state: ModelState::Unavailable, reason });
-            }
-            lines
-        });
-        entries.filter(|entry| !ready_only || entry.state == ModelState::Ready).collect()
     }
 
     /// Loads a model, under explicit model control.
@@ -278,7 +210,12 @@ impl Gateway {
 
     /// Everything that can be seen.
     pub fn metrics(&self) -> &Arc<Metrics> {
-        &self.shared.metrics
+        &self.metrics
+    }
+
+    /// What can be called, for those who publish routes and for operators.
+    pub fn tables(&self) -> &Arc<Tables> {
+        &self.tables
     }
 
     /// The registry below, for operators.
@@ -288,13 +225,13 @@ impl Gateway {
 
     /// Follows changes of what is loaded and of readiness.
     pub fn changed(&self) -> watch::Receiver<u64> {
-        self.shared.changed.subscribe()
+        self.tables.changed()
     }
 
     /// Turns readiness off. Requests that still arrive are answered: the listeners see to it that they stop arriving.
     pub fn start_draining(&self) {
-        self.shared.draining.store(true, Ordering::Release);
-        self.shared.changed.send_modify(|generation| *generation += 1);
+        self.draining.store(true, Ordering::Release);
+        self.tables.touch();
     }
 }
 
@@ -304,25 +241,18 @@ impl fmt::Debug for Gateway {
     }
 }
 
-fn all_statistics(entry: &Arc<ModelEntry>) -> Vec<ModelStatistics> {
-    let servables = entry.versions.iter().filter_map(|version| version.servable.as_ref());
-    servables.map(|servable| servable.series.statistics()).collect()
-}
-
 /// Indices of the outputs wanted, in the order asked for; all when none is named.
-fn wanted(target: &Target, outputs: &[RequestedOutput]) -> Result<Vec<usize>, Error> {
-    let signature = &target.servable().signature;
+fn wanted(signature: &Signature, outputs: &[RequestedOutput]) -> Result<Vec<usize>, Error> {
     if outputs.is_empty() {
         return Ok((0..signature.outputs.len()).collect());
     }
     outputs.iter().map(|output| signature.output(&output.name)).collect()
 }
 
-fn select(target: &Target, outputs: Vec<Tensor>, wanted: &[usize]) -> Vec<NamedTensor> {
-    let names = &target.servable().signature.outputs;
+fn select(signature: &Signature, outputs: &[Tensor], wanted: &[usize]) -> Vec<NamedTensor> {
     wanted
         .iter()
-        .filter_map(|index| Some((names.get(*index)?, outputs.get(*index)?)))
+        .filter_map(|index| Some((signature.outputs.get(*index)?, outputs.get(*index)?)))
         .map(|(spec, tensor)| NamedTensor { name: Arc::clone(&spec.name), tensor: tensor.clone() })
         .collect()
 }

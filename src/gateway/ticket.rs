@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Instant};
 
 use crate::{
-    compose::Target,
+    compose::Callable,
     observe::{InFlight, Metrics, RequestSeries},
     types::{Error, ErrorCode, InferResponse, Protocol},
 };
@@ -18,8 +18,10 @@ pub struct Ticket<'a> {
     received: Instant,
     /// Where it is counted when it reaches no version of a known name.
     pub(super) refused: Option<Arc<RequestSeries>>,
-    /// The version that answers.
-    pub(super) target: Option<Arc<Target>>,
+    /// What answers.
+    pub(super) callable: Option<Callable>,
+    /// Where it is counted when one arm of a split has answered.
+    pub(super) split: Option<Arc<RequestSeries>>,
     /// Its rows, once they have been accepted.
     pub(super) rows: usize,
 }
@@ -27,7 +29,16 @@ pub struct Ticket<'a> {
 impl<'a> Ticket<'a> {
     pub(super) fn new(metrics: &'a Arc<Metrics>, protocol: Protocol) -> Self {
         let inflight = Some(metrics.enter());
-        Self { inflight, metrics, protocol, received: Instant::now(), refused: None, target: None, rows: 0 }
+        Self {
+            inflight,
+            metrics,
+            protocol,
+            received: Instant::now(),
+            refused: None,
+            callable: None,
+            split: None,
+            rows: 0,
+        }
     }
 }
 
@@ -37,15 +48,23 @@ impl Ticket<'_> {
         self.received
     }
 
-    /// Class names of the version that answers, for the classification extension.
+    /// Class names of what answers, for the classification extension.
     pub fn class_names(&self) -> &BTreeMap<Box<str>, Vec<Box<str>>> {
         static NONE: BTreeMap<Box<str>, Vec<Box<str>>> = BTreeMap::new();
-        self.target.as_ref().map_or(&NONE, |target| target.class_names())
+        match &self.callable {
+            Some(Callable::Model(target)) => target.class_names(),
+            Some(Callable::Route(route)) => route.class_names(),
+            None => &NONE,
+        }
     }
 
     /// True when dimension 0 of the answer's outputs is rows.
     pub fn batched(&self) -> bool {
-        self.target.as_ref().is_some_and(|target| target.batched())
+        match &self.callable {
+            Some(Callable::Model(target)) => target.batched(),
+            Some(Callable::Route(route)) => route.batched(),
+            None => false,
+        }
     }
 
     /// Closes the account after the answer has been encoded. What only operators may see of an error is the caller's to log.
@@ -53,8 +72,10 @@ impl Ticket<'_> {
         let now = Instant::now();
         match outcome {
             Ok(response) => {
-                if let Some(target) = &self.target {
-                    target.series().request_answered(&response.stamps, now, self.rows);
+                match &self.callable {
+                    Some(Callable::Model(target)) => target.series().request_answered(&response.stamps, now, self.rows),
+                    Some(Callable::Route(route)) => route.series().request_answered(&response.stamps, now, self.rows),
+                    None => {}
                 }
                 self.close(None, now);
             }
@@ -67,12 +88,19 @@ impl Ticket<'_> {
             return;
         }
         let took = now - self.received;
-        match (&self.target, &self.refused) {
-            (Some(target), _) => {
-                if error.is_some() {
+        let failed = error.is_some();
+        match (&self.callable, &self.refused) {
+            (Some(Callable::Model(target)), _) => {
+                if failed {
                     target.series().request_failed(took);
                 }
                 target.requests().record(self.protocol, error, took);
+            }
+            (Some(Callable::Route(route)), _) => {
+                if failed {
+                    route.series().request_failed(took);
+                }
+                self.split.as_ref().unwrap_or(route.requests()).record(self.protocol, error, took);
             }
             (None, Some(refused)) => refused.record(self.protocol, error, took),
             (None, None) => self.metrics.unknown().record(self.protocol, error, took),

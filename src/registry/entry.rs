@@ -35,7 +35,8 @@ pub(super) fn entry(record: &ModelRecord, graveyard: &Graveyard, settle: Duratio
     versions.sort_by_key(|entry| entry.version);
     let spec = record.config.as_ref().map_or_else(Arc::default, |config| Arc::clone(&config.spec));
     let ModelRecord { name, since_start, .. } = record;
-    ModelEntry { name: name.clone(), spec, reason: reason(record), since_start: *since_start, versions }
+    let present = record.versions.iter().filter(|(_, known)| known.is_present()).map(|(version, _)| *version).collect();
+    ModelEntry { name: name.clone(), spec, reason: reason(record), since_start: *since_start, versions, present }
 }
 
 fn version_entry(version: Version, record: &VersionRecord, stage: Stage) -> VersionEntry {
@@ -105,6 +106,7 @@ pub(super) fn same(a: &ModelEntry, b: &ModelEntry) -> bool {
     a.spec == b.spec
         && a.reason == b.reason
         && a.since_start == b.since_start
+        && a.present == b.present
         && a.versions.len() == b.versions.len()
         && a.versions.iter().zip(&b.versions).all(same_version)
 }

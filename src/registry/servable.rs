@@ -103,6 +103,8 @@ pub struct ModelEntry {
     pub since_start: bool,
     /// The versions that are wanted or still answer, ascending.
     pub versions: Vec<VersionEntry>,
+    /// The versions that are in the registry, wanted or not, ascending.
+    pub present: Vec<Version>,
 }
 
 impl ModelEntry {

@@ -56,6 +56,7 @@ mod route_samples;
 
 pub use merge::{ModelFiles, read_model_files};
 pub use model_toml::parse_model_toml;
+pub use nearest::nearest_name;
 pub use problem::Problem;
 pub use route_edit::{with_calibration, with_weights};
 pub use route_json::{route_from_json, route_to_json};

@@ -72,6 +72,16 @@ pub(super) fn unknown_key_among(path: &str, candidates: &[&str], siblings: &[&st
     }
 }
 
+/// The known name that a mistyped one most probably stands for.
+pub fn nearest_name<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+    let allowed = name.chars().count().max(3) / 3;
+    known
+        .map(|other| (distance(name, other), other))
+        .filter(|(edits, _)| *edits <= allowed)
+        .min()
+        .map(|(_, other)| other)
+}
+
 /// The candidate that `path` most probably stands for: the one whose last part is nearest, and among those the one whose whole
 /// path is, so that a key in the wrong table finds its place. `None` when more than a third of the last part's characters
 /// would have to change and neither is the beginning of the other.

@@ -27,6 +27,6 @@ pub use tensor::{DType, Data, MAX_RANK, Shape, Tensor, element_count};
 pub use time::{parse_rfc3339, rfc3339};
 pub use tolerance::{TIE, Tolerance};
 pub use view::{
-    BatchStatistics, IndexEntry, ModelConfigView, ModelMetadata, ModelState, ModelStatistics, Readiness,
-    ServerMetadata, Tally,
+    BatchStatistics, ConfigView, IndexEntry, ModelConfigView, ModelMetadata, ModelState, ModelStatistics, Readiness,
+    RouteConfigView, ServerMetadata, Tally,
 };

@@ -155,3 +155,29 @@ pub struct ModelConfigView {
     /// When it was loaded.
     pub loaded_at: SystemTime,
 }
+
+/// How a route is configured, for the configuration extension.
+#[derive(Clone, Debug)]
+pub struct RouteConfigView {
+    /// Route.
+    pub name: Arc<str>,
+    /// Its revision.
+    pub version: Arc<str>,
+    /// Inputs and outputs.
+    pub signature: Arc<Signature>,
+    /// Rows that a request may have; 0 without a batch dimension.
+    pub max_request_rows: usize,
+    /// `weir_<kind>`.
+    pub platform: &'static str,
+    /// Its configuration as JSON.
+    pub json: String,
+}
+
+/// What the configuration extension describes.
+#[derive(Clone, Debug)]
+pub enum ConfigView {
+    /// A version of a model.
+    Model(ModelConfigView),
+    /// A route.
+    Route(RouteConfigView),
+}

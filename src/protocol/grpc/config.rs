@@ -4,15 +4,39 @@ use std::{collections::HashMap, time::UNIX_EPOCH};
 
 use crate::{
     protocol::pb::{self, model_config::SchedulingChoice, model_version_policy as policy},
-    types::{Batch, BatchingSpec, DType, ModelConfigView, TensorSpec, VersionPolicy},
+    types::{Batch, BatchingSpec, ConfigView, DType, ModelConfigView, RouteConfigView, TensorSpec, VersionPolicy},
 };
 
 /// What the configuration calls the format of every model.
 const PLATFORM: &str = "onnx_onnxv1";
 
+/// The configuration of a model or route.
+pub fn config(view: &ConfigView) -> pb::ModelConfigResponse {
+    match view {
+        ConfigView::Model(view) => model_config(view),
+        ConfigView::Route(view) => route_config(view),
+    }
+}
+
+/// The configuration of a route: its inputs and outputs, and in `parameters.weir_route` everything else.
+fn route_config(view: &RouteConfigView) -> pb::ModelConfigResponse {
+    let batched = view.signature.batch == Batch::Rows;
+    let entries = [("weir_revision", view.version.to_string()), ("weir_route", view.json.clone())];
+    let config = pb::ModelConfig {
+        name: view.name.to_string(),
+        platform: view.platform.to_owned(),
+        max_batch_size: if batched { saturated(view.max_request_rows) } else { 0 },
+        input: view.signature.inputs.iter().map(|spec| input(spec, batched)).collect(),
+        output: view.signature.outputs.iter().map(|spec| output(spec, batched)).collect(),
+        parameters: named(entries.into_iter()),
+        ..Default::default()
+    };
+    pb::ModelConfigResponse { config: Some(config) }
+}
+
 /// The configuration of a loaded version. `max_batch_size` is how many rows a request may have (0 without a batch dimension, and
 /// then `dims` are complete); the largest batch that is formed is in `parameters.weir_batch_limit`.
-pub fn model_config(view: &ModelConfigView) -> pb::ModelConfigResponse {
+pub(in crate::protocol) fn model_config(view: &ModelConfigView) -> pb::ModelConfigResponse {
     let batched = view.signature.batch == Batch::Rows;
     let merges = batched && view.merging_off.is_none();
     let config = pb::ModelConfig {
@@ -100,7 +124,11 @@ fn parameters(view: &ModelConfigView) -> HashMap<String, pb::ModelParameter> {
     if let Some(reason) = &view.merging_off {
         entries.push(("weir_merging_off", reason.to_string()));
     }
-    entries.into_iter().map(|(name, string_value)| (name.to_owned(), pb::ModelParameter { string_value })).collect()
+    named(entries.into_iter())
+}
+
+fn named(entries: impl Iterator<Item = (&'static str, String)>) -> HashMap<String, pb::ModelParameter> {
+    entries.map(|(name, string_value)| (name.to_owned(), pb::ModelParameter { string_value })).collect()
 }
 
 fn saturated(count: usize) -> i32 {
@@ -185,6 +213,24 @@ pub(in crate::protocol) mod tests {
         Arc::make_mut(&mut fixed.signature).batch = Batch::None;
         let config = model_config(&fixed).config.unwrap();
         assert_eq!((config.max_batch_size, &config.input[0].dims[..]), (0, &[-1, 4][..]));
+    }
+
+    #[test]
+    fn a_route() {
+        let model = view();
+        let view = RouteConfigView {
+            name: "checkout".into(),
+            version: "12".into(),
+            signature: model.signature,
+            max_request_rows: 65536,
+            platform: "weir_split",
+            json: r#"{"kind":"split"}"#.to_owned(),
+        };
+        let config = config(&ConfigView::Route(view)).config.unwrap();
+        assert_eq!((&*config.name, &*config.platform, config.max_batch_size), ("checkout", "weir_split", 65536));
+        assert_eq!(config.input[0].dims, [4]);
+        assert_eq!(config.parameters["weir_route"].string_value, r#"{"kind":"split"}"#);
+        assert_eq!(config.parameters["weir_revision"].string_value, "12");
     }
 
     #[test]

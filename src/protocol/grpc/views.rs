@@ -11,7 +11,7 @@ use crate::{
     types::{IndexEntry, ModelMetadata, ModelStatistics, Readiness, ServerMetadata, Tally, TensorSpec},
 };
 
-pub use super::config::model_config;
+pub use super::config::config;
 
 /// Name, version and extensions of the server.
 pub fn server_metadata(view: &ServerMetadata) -> pb::ServerMetadataResponse {

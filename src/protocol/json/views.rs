@@ -14,7 +14,7 @@ use crate::{
         pb,
         settings::{LogSettings, LogValue, TRACE},
     },
-    types::{Error, IndexEntry, ModelConfigView, ModelMetadata, ModelStatistics, ServerMetadata},
+    types::{ConfigView, Error, IndexEntry, ModelMetadata, ModelStatistics, ServerMetadata},
 };
 
 /// Name, version and extensions of the server.
@@ -33,12 +33,12 @@ pub fn model_metadata(view: &ModelMetadata) -> Result<Bytes, Error> {
     write("ModelMetadataResponse", &messages::model_metadata(view))
 }
 
-/// A model's configuration.
+/// The configuration of a model or route.
 ///
 /// # Errors
 /// As [`server_metadata`].
-pub fn model_config(view: &ModelConfigView) -> Result<Bytes, Error> {
-    write("ModelConfig", &messages::model_config(view).config.unwrap_or_default())
+pub fn config(view: &ConfigView) -> Result<Bytes, Error> {
+    write("ModelConfig", &messages::config(view).config.unwrap_or_default())
 }
 
 /// Statistics of servables.
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn config_has_proto_names_and_plain_numbers() {
-        let config = parsed(model_config(&view()));
+        let config = parsed(config(&ConfigView::Model(view())));
         assert_eq!(config["max_batch_size"], 65536);
         assert_eq!(config["dynamic_batching"]["max_queue_delay_microseconds"], 250);
         assert_eq!(config["version_policy"], json!({ "latest": { "num_versions": 2 } }));

@@ -99,7 +99,7 @@ async fn reply(shared: &Shared, call: &Call, method: &str, message: Bytes) -> Re
         "ModelConfig" => {
             let asked: pb::ModelConfigRequest = parse(message)?;
             let config = gateway.config(&asked.name, &VersionRef::parse(&asked.version)?)?;
-            call.frame(&views::model_config(&config))
+            call.frame(&views::config(&config))
         }
         "ModelStatistics" => {
             let asked: pb::ModelStatisticsRequest = parse(message)?;

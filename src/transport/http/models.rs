@@ -31,7 +31,7 @@ pub(super) fn about(gateway: &Gateway, aspect: Aspect, target: &Target<'_>) -> R
     match aspect {
         Aspect::Metadata | Aspect::Infer => views::model_metadata(&gateway.metadata(name, &version)?),
         Aspect::Ready => health::model_ready(gateway, name, &version),
-        Aspect::Config => views::model_config(&gateway.config(name, &version)?),
+        Aspect::Config => views::config(&gateway.config(name, &version)?),
         Aspect::Statistics => views::statistics(&gateway.statistics(Some(name), &version)?),
     }
 }
