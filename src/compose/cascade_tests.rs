@@ -104,23 +104,21 @@ async fn a_brown_out_gives_the_best_answer_so_far() {
         Ok(vec![inputs[0].iter().flat_map(|x| [1.0 - x, *x]).collect()])
     });
     stuck.store(true, Ordering::Release);
+    let _release = Release(Arc::clone(&stuck));
     let text = CASCADE.replace("large", "stuck");
     lab.route("fails", &text);
     lab.route("c", &format!("{text}[budget]\non_overload = \"best_so_far\"\n"));
     let in_time = || {
         let mut request = request(&[0.1, 0.5]);
-        request.context.deadline = Some(Instant::now() + Duration::from_millis(40));
+        request.context.deadline = Some(Instant::now() + Duration::from_secs(1));
         request
     };
     let (route, fails) = (lab.get("c"), lab.get("fails"));
-    let asked = in_time();
-    let reply = ask(&route, &asked).await.unwrap();
-    assert!(Some(Instant::now()) < asked.context.deadline, "in time");
+    let reply = ask(&route, &in_time()).await.unwrap();
     assert_eq!(positives(&reply), [0.0, 0.5]);
     assert!(reply.facts.degraded);
     assert_eq!((reply.path, reply.facts.stage_rows), (vec![0, 0], vec![2, 0]));
     assert_eq!(ask(&fails, &in_time()).await.unwrap_err().code(), ErrorCode::DeadlineExceeded);
-    stuck.store(false, Ordering::Release);
     let text: Vec<String> =
         lab.metrics.render().lines().filter(|line| line.starts_with("weir_cascade_rows")).map(str::to_owned).collect();
     assert!(
@@ -131,4 +129,13 @@ async fn a_brown_out_gives_the_best_answer_so_far() {
         text.iter().any(|line| line == r#"weir_cascade_rows_total{route="fails",stage="1",decision="expired"} 1"#),
         "{text:#?}"
     );
+}
+
+/// Lets the stuck model go on, however the test ends: the scheduler waits for its workers.
+struct Release(Arc<AtomicBool>);
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
 }

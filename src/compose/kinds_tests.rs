@@ -96,18 +96,25 @@ async fn a_slow_member_is_not_waited_for_beyond_the_deadline() {
         Ok(vec![inputs[0].iter().flat_map(|x| [1.0 - x, *x]).collect()])
     });
     stuck.store(true, Ordering::Release);
+    let _release = Release(Arc::clone(&stuck));
     let text = ENSEMBLE.replace("\"c\"", "\"slow\"");
     lab.route("two", &text.replace("combine = \"mean\"", "combine = \"mean\"\nquorum = 2"));
     lab.route("all", &text);
     let in_time = || {
         let mut request = request(&[0.5]);
-        request.context.deadline = Some(Instant::now() + Duration::from_millis(50));
+        request.context.deadline = Some(Instant::now() + Duration::from_secs(1));
         request
     };
-    let asked = in_time();
-    let reply = ask(&lab.get("two"), &asked).await.unwrap();
-    assert!(Some(Instant::now()) < asked.context.deadline, "in time");
+    let reply = ask(&lab.get("two"), &in_time()).await.unwrap();
     assert_eq!((positives(&reply), reply.path), (vec![0.375], vec![2]));
     assert_eq!(ask(&lab.get("all"), &in_time()).await.unwrap_err().code(), ErrorCode::DeadlineExceeded);
-    stuck.store(false, Ordering::Release);
+}
+
+/// Lets the stuck model go on, however the test ends: the scheduler waits for its workers.
+struct Release(Arc<AtomicBool>);
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
 }
