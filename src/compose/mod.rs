@@ -8,7 +8,7 @@
 //! | `model`, `route` | what answers: a version of a model, a compiled revision of a route |
 //! | `compile`, `bodies`, `fit`, `world` | from a route's configuration to what answers, or what is wrong with it |
 //! | `calibrate` | thresholds of a cascade with a guarantee, pure |
-| `call` | what travels along with a request, and what comes back |
+//! | `call` | what travels along with a request, and what comes back |
 //! | `split`, `cascade`, `switch`, `ensemble` | the kinds of routes |
 //! | `scatter`, `rows`, `join` | rows to several parts and back in order |
 //! | `assign`, `gate`, `budget`, `combine` | the arithmetic of the kinds, pure |
@@ -55,6 +55,7 @@ mod store;
 mod switch;
 mod table;
 mod tables;
+mod tails;
 mod world;
 
 pub use call::{Call, Facts, Reply, SplitFacts};
