@@ -118,6 +118,9 @@ impl Shadow {
     /// when the answer was complete. Never blocks and never fails: what it does not take is counted as dropped.
     pub fn mirror(&self, given: &Rows, outputs: &[Tensor], begun: Instant, answered: Instant) {
         let rows = given.rows;
+        if !self.servable.lane.takes_aside(answered) {
+            return self.judge.series.rows(ShadowResult::Dropped, rows);
+        }
         let most = self.servable.spec.max_request_rows;
         let kept: Option<Vec<Tensor>> =
             self.judge.outputs.iter().map(|output| outputs.get(output.primary).map(apart)).collect();

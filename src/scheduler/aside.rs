@@ -8,7 +8,10 @@
 use std::{
     hint,
     panic::AssertUnwindSafe,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     thread::{self, JoinHandle, Thread},
     time::{Duration, Instant},
 };
@@ -27,10 +30,15 @@ use crate::{
     types::{Batch, Error, Rows, Tensor},
 };
 
+/// After a refusal the servable's next work is refused unseen for so long: a shadow that takes nothing must not even cost the
+/// hand-over. Short enough to find a stuck run in time.
+const PAUSE: Duration = Duration::from_millis(10);
 /// How often a request tries for the lock.
 const TRIES: usize = 64;
-/// How long the thread sleeps while the workers are busy.
+/// How long the thread sleeps before it looks again, while the workers are busy or there was work lately.
 const NAP: Duration = Duration::from_millis(2);
+/// The same when there was no work for a moment.
+const LONG_NAP: Duration = Duration::from_millis(20);
 /// How long a run may still take at shutdown.
 const LAST_CALL: Duration = Duration::from_secs(1);
 /// Sessions that are kept; beyond it they are made anew.
@@ -52,6 +60,36 @@ pub enum AsideOutcome {
     Failed(Error),
     /// It was not run: no room, no time, too late, or shut down.
     Dropped,
+}
+
+/// Until when a servable's work is refused unseen.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    epoch: Instant,
+    /// In nanoseconds after the epoch.
+    until: AtomicU64,
+}
+
+impl Default for Refused {
+    fn default() -> Self {
+        Self { epoch: Instant::now(), until: AtomicU64::new(0) }
+    }
+}
+
+impl Refused {
+    /// True when work that is offered now would be refused unseen.
+    pub(crate) fn holds(&self, now: Instant) -> bool {
+        let until = self.until.load(Relaxed);
+        until > 0 && self.nanos(now) < until
+    }
+
+    fn begin(&self, now: Instant) {
+        self.until.store(self.nanos(now + PAUSE), Relaxed);
+    }
+
+    fn nanos(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX)
+    }
 }
 
 /// Told what became of it.
@@ -98,6 +136,7 @@ pub(crate) struct Aside {
     thread: Mutex<Option<JoinHandle<()>>>,
     pool: Arc<Pool>,
     workers: usize,
+    linger: Duration,
 }
 
 struct State {
@@ -113,7 +152,7 @@ impl Aside {
 
     pub(crate) fn with_limits(pool: Arc<Pool>, workers: usize, limits: Limits) -> Self {
         let state = State { ledger: Ledger::new(limits), asleep: None };
-        Self { state: Mutex::new(state), thread: Mutex::default(), pool, workers }
+        Self { state: Mutex::new(state), thread: Mutex::default(), pool, workers, linger: limits.linger }
     }
 
     /// Takes work in, or tells `done` at once that it was dropped.
@@ -131,7 +170,10 @@ impl Aside {
             thread.unpark();
         }
         match offer {
-            Offer::Refused(work) => drop_all([work]),
+            Offer::Refused(work) => {
+                work.core.refused_aside.begin(work.offered);
+                drop_all([work]);
+            }
             Offer::Taken { start: Some(number) } => self.start(number),
             Offer::Taken { start: None } => {}
         }
@@ -205,6 +247,7 @@ impl Aside {
     fn work(&self, number: Number) {
         step_back();
         let mut sessions = Sessions::default();
+        let mut last = Instant::now();
         loop {
             let busy = self.pool.running() >= self.workers;
             let mut state = self.insist();
@@ -217,6 +260,7 @@ impl Aside {
                     if !self.run(number, &mut sessions, &core, rows) {
                         return;
                     }
+                    last = Instant::now();
                 }
                 Next::Purge => {
                     drop(state);
@@ -226,6 +270,11 @@ impl Aside {
                     drop(state);
                     drop_all(late);
                     thread::park_timeout(NAP);
+                }
+                Next::Idle if last.elapsed() < self.linger => {
+                    drop(state);
+                    drop_all(late);
+                    thread::park_timeout(if last.elapsed() < LONG_NAP { NAP } else { LONG_NAP });
                 }
                 Next::Idle => {
                     state.asleep = Some(thread::current());

@@ -130,7 +130,10 @@ async fn the_queue_is_bounded_by_requests_and_bytes() {
     until("it runs", || f.script.running() == 1).await;
     let limits = Limits::default();
     let waiting: Vec<_> = (0..limits.requests).map(|i| offer(&f.lane, rows(i as f32, 1))).collect();
-    dropped(offer(&f.lane, rows(1.0, 1))).await;
+    let now = Instant::now();
+    assert!(f.lane.takes_aside(now));
+    dropped(offer_at(&f.lane, rows(1.0, 1), now)).await;
+    assert!(!f.lane.takes_aside(now) && f.lane.takes_aside(now + PAUSE));
     f.script.open();
     right(0.0, 1, running).await;
     for (i, told) in waiting.into_iter().enumerate() {
@@ -248,6 +251,40 @@ async fn a_model_that_goes_is_let_go() {
     right(1.0, 1, running).await;
     until("its sessions are gone", || core.strong_count() == 0).await;
     f.scheduler.shutdown();
+}
+
+#[tokio::test]
+async fn a_thread_that_sleeps_is_woken_by_work_and_by_what_goes() {
+    let f = fixture(1, batching(4), Merging::Proved);
+    f.warm().await;
+    let limits = Limits { linger: Duration::ZERO, ..Limits::default() };
+    let aside = Arc::new(Aside::with_limits(Arc::default(), 1, limits));
+    let core = &f.lane.inner.core;
+    let asleep = || aside.insist().asleep.is_some();
+    for first in [1.0, 2.0, 3.0] {
+        let (tell, told) = oneshot::channel();
+        let done = Box::new(move |outcome| drop(tell.send(outcome)));
+        let given = rows(first, 1);
+        aside.offer(Work { core: Arc::clone(core), rows: given, bytes: 8, offered: Instant::now(), done });
+        right(first, 1, told).await;
+        until("it sleeps", asleep).await;
+    }
+    aside.forget(core.key);
+    until("it sleeps again", asleep).await;
+    aside.stop();
+    f.scheduler.shutdown();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn only_the_thread_itself_steps_back() {
+    let nice = || rustix::process::getpriority_process(None).unwrap();
+    let before = nice();
+    let stepped = thread::spawn(move || {
+        step_back();
+        nice()
+    });
+    assert_eq!((stepped.join().unwrap(), nice()), (NICE, before));
 }
 
 /// Many threads offer at once, and everything is told exactly once.

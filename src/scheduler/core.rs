@@ -11,6 +11,7 @@ use std::{
 
 use super::{
     Merging,
+    aside::Refused,
     batch::{self, Outputs, Timing},
     home::MAX_HOMES,
     job::{Finished, Job, Piece},
@@ -42,6 +43,8 @@ pub(crate) struct Core {
     pub(crate) profile: Profile,
     pub(crate) queued: Arc<AtomicUsize>,
     pub(crate) series: Arc<ServableSeries>,
+    /// Whether there is any use in offering work that nobody waits for.
+    pub(crate) refused_aside: Refused,
     /// Set when the sizes off the path have been compiled and timed.
     pub(crate) warmed: std::sync::atomic::AtomicBool,
     local_below: Duration,
@@ -84,6 +87,7 @@ impl Core {
             profile: Profile::default(),
             queued: Arc::default(),
             series: parts.series,
+            refused_aside: Refused::default(),
             warmed: std::sync::atomic::AtomicBool::new(false),
             local_below: parts.local_below,
             model: parts.model,

@@ -128,6 +128,11 @@ impl Lane {
         join(pieces, queued)
     }
 
+    /// False when [`Lane::run_aside`] has just refused work of this servable and would so again: nothing need be prepared.
+    pub fn takes_aside(&self, now: Instant) -> bool {
+        !self.inner.core.refused_aside.holds(now)
+    }
+
     /// Has the rows run beside everything else, on a thread of its own that has the lowest priority: for answers that nobody
     /// waits for. Never blocks and never fails; `done` is told how it went, exactly once, on whatever thread knows. A run
     /// needs no place in the queue, and neither the profile nor the model's metrics hear of it. `bytes` is what the

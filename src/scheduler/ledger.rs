@@ -17,13 +17,23 @@ pub(crate) struct Limits {
     pub(crate) age: Duration,
     /// A run that takes longer is given up, and its thread with it.
     pub(crate) stuck: Duration,
+    /// Without work for so long, the thread sleeps until it is woken. Before, it looks by itself: to wake it costs a request
+    /// more than everything else.
+    pub(crate) linger: Duration,
     /// Threads that may be given up and not have come back. With one more, nothing is run any more.
     pub(crate) lost: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { requests: 256, bytes: 64 << 20, age: Duration::from_secs(2), stuck: Duration::from_secs(10), lost: 3 }
+        Self {
+            requests: 256,
+            bytes: 64 << 20,
+            age: Duration::from_secs(2),
+            stuck: Duration::from_secs(10),
+            linger: Duration::from_secs(10),
+            lost: 3,
+        }
     }
 }
 

@@ -27,7 +27,7 @@ impl Entry for Piece {
 const SECOND: Duration = Duration::from_secs(1);
 
 fn limits() -> Limits {
-    Limits { requests: 4, bytes: 100, age: 2 * SECOND, stuck: 10 * SECOND, lost: 3 }
+    Limits { requests: 4, bytes: 100, age: 2 * SECOND, stuck: 10 * SECOND, linger: SECOND, lost: 3 }
 }
 
 fn ledger() -> Ledger<Piece, usize> {
