@@ -14,6 +14,7 @@
 //! | `assign`, `gate`, `budget`, `combine` | the arithmetic of the kinds, pure |
 //! | `shadow`, `difference` | a model that only watches, and how far it is off |
 //! | `controllers` | escalation controllers that outlive a revision |
+//! | `keeper` | follows the files of routes, and turns changes into revisions |
 //! | `store` | revisions of a route on disk |
 //! | `change` | what operators ask of routes and are told |
 //! | `sink` | where predictions go besides to their callers |
@@ -37,6 +38,7 @@ mod ensemble;
 mod fit;
 pub mod gate;
 mod join;
+mod keeper;
 #[cfg(test)]
 mod kinds_tests;
 #[cfg(test)]
@@ -50,7 +52,6 @@ mod sink;
 mod split;
 #[cfg(test)]
 mod split_tests;
-#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "what follows the files is not there yet"))]
 mod store;
 mod switch;
 mod table;
@@ -60,6 +61,7 @@ mod world;
 
 pub use call::{Call, Facts, Reply, SplitFacts};
 pub use change::{Author, Change, ChangeError, Changed, Edit, Expect, LiveRoute, Revision, RouteState};
+pub use keeper::{Compiler, Models, Routes, RoutesConfig, RoutesError};
 pub use model::Target;
 pub use route::Route;
 pub use shadow::Shadow;

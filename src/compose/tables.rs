@@ -82,12 +82,18 @@ impl Tables {
         routes.keys().map(|name| (name.clone(), compile(world, name).1)).collect()
     }
 
-    /// Makes these the routes. When it returns, every request that begins sees them.
-    pub fn publish(&self, routes: RouteSet) {
+    /// Makes these the routes. When it returns, every request that begins sees them. `complete` says that what was there at
+    /// start-up has been accepted or refused, for which the end of start-up waits; it stays true.
+    pub fn publish(&self, routes: RouteSet, complete: bool) {
         self.replace(|sources| {
             sources.routes = routes;
-            sources.complete = true;
+            sources.complete |= complete;
         });
+    }
+
+    /// Every model that was wanted at start-up has been loaded or refused, as far as the table knows.
+    pub fn models_started(&self) -> bool {
+        self.sources.lock().snapshot.started
     }
 
     /// Follows changes of the table and of readiness.

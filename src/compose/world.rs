@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::SystemTime,
 };
 
 use super::{change::LiveRoute, controllers::Controllers};
@@ -27,6 +28,13 @@ pub struct Fit {
     pub needs: BTreeSet<ServableId>,
 }
 
+impl Fit {
+    /// True when the route can answer.
+    pub fn fits(&self) -> bool {
+        self.problems.is_empty() && self.waits_for.is_empty()
+    }
+}
+
 /// What routes are compiled against.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct World<'a> {
@@ -36,19 +44,25 @@ pub(super) struct World<'a> {
     pub(super) controllers: &'a Controllers,
 }
 
+/// Which revision: its number, and when it was made. A route whose folder was thrown away begins at 1 again.
+type Identity = (u64, SystemTime);
+
+fn identity(name: &ModelName, world: World<'_>) -> Option<Identity> {
+    world.routes.get(name).map(|live| (live.revision.number, live.revision.at))
+}
+
 /// What a compiled route was made of: as long as all of it is the same, so is the route.
 #[derive(Debug, Default)]
 pub(super) struct Sources {
     models: BTreeMap<ModelName, Option<Arc<ModelEntry>>>,
-    routes: BTreeMap<ModelName, Option<u64>>,
+    routes: BTreeMap<ModelName, Option<Identity>>,
 }
 
 impl Sources {
     /// Takes note of what a name stands for now.
     pub(super) fn note(&mut self, name: &ModelName, world: World<'_>) {
         self.models.entry(name.clone()).or_insert_with(|| world.snapshot.models.get(name).cloned());
-        let revision = || world.routes.get(name).map(|live| live.revision.number);
-        self.routes.entry(name.clone()).or_insert_with(revision);
+        self.routes.entry(name.clone()).or_insert_with(|| identity(name, world));
     }
 
     /// True when compiling again would give the same.
@@ -59,7 +73,6 @@ impl Sources {
                 (None, None) => true,
                 _ => false,
             };
-        let revision = |name: &ModelName| world.routes.get(name).map(|live| live.revision.number);
-        self.models.iter().all(same_entry) && self.routes.iter().all(|(name, then)| *then == revision(name))
+        self.models.iter().all(same_entry) && self.routes.iter().all(|(name, then)| *then == identity(name, world))
     }
 }

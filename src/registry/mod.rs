@@ -38,3 +38,4 @@ pub use publish::{Publication, PublishError, Published, PublishedFile, publish};
 pub use servable::{ModelEntry, Servable, VersionEntry};
 pub use snapshot::{Problem, Snapshot};
 pub use watch::WatchMode;
+pub(crate) use watch::Watcher;

@@ -1,5 +1,6 @@
-//! Notices changes in the registry directory as they happen, where the machine can say so. It only ever says "look again": what
-//! has changed is the scan's to find out. Network file systems and exhausted watches say nothing, so the manager polls as well.
+//! Notices changes in a directory as they happen, where the machine can say so. It only ever says "look again": what has changed
+//! is the scan's to find out. Network file systems and exhausted watches say nothing, so the managers of the registry and of the
+//! routes poll as well.
 
 use std::{
     collections::BTreeSet,
@@ -21,14 +22,14 @@ pub enum WatchMode {
 
 /// The folders that are watched. Without a watcher it does nothing.
 #[derive(Debug)]
-pub(super) struct Watcher {
+pub(crate) struct Watcher {
     watcher: Option<RecommendedWatcher>,
     watched: BTreeSet<PathBuf>,
 }
 
 impl Watcher {
     /// Calls `changed` after every change in a watched folder.
-    pub(super) fn new(mode: WatchMode, changed: impl Fn() + Send + 'static) -> Self {
+    pub(crate) fn new(mode: WatchMode, changed: impl Fn() + Send + 'static) -> Self {
         let watcher = match mode {
             WatchMode::Poll | WatchMode::Off => None,
             WatchMode::Auto => {
@@ -46,7 +47,7 @@ impl Watcher {
     }
 
     /// Watches these folders and no others; true when some were not watched before. A link is watched where it leads.
-    pub(super) fn follow(&mut self, folders: BTreeSet<PathBuf>) -> bool {
+    pub(crate) fn follow(&mut self, folders: BTreeSet<PathBuf>) -> bool {
         let Some(watcher) = &mut self.watcher else { return false };
         let mut new = false;
         for gone in self.watched.difference(&folders) {
@@ -72,7 +73,7 @@ impl Watcher {
     }
 
     /// Forgets the folders, so that they are watched anew: they may be others under the same names.
-    pub(super) fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.follow(BTreeSet::new());
     }
 

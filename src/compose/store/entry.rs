@@ -12,13 +12,20 @@
 //! ```
 //! The values are quoted so that nothing in them can end a line. A revision without text is a deletion.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{
+    fmt::Write as _,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use crate::{
     compose::{Author, Revision},
     types::{parse_rfc3339, rfc3339},
 };
 
+/// Bytes that are recorded of who and why; escaped, each may take six times as many.
+const MAX_WHO: usize = 256;
+const MAX_WHY: usize = 4096;
 /// More than the five lines need.
 pub(super) const MAX_HEADER: u64 = 64 << 10;
 
@@ -36,7 +43,28 @@ pub(in crate::compose) struct Entry {
     pub(in crate::compose) text: Arc<str>,
 }
 
+/// What is recorded with a revision.
+#[derive(Clone, Debug)]
+pub(in crate::compose) struct Note {
+    /// Who makes it and why.
+    pub(in crate::compose) author: Author,
+    /// The revision that it comes from.
+    pub(in crate::compose) from: u64,
+    /// When.
+    pub(in crate::compose) at: SystemTime,
+}
+
 impl Entry {
+    /// A revision as it will be read: its time in whole milliseconds, its author cut to what the header has room for.
+    pub(in crate::compose) fn new(number: u64, note: Note, text: Arc<str>) -> Self {
+        let Note { author: Author { who, why }, from, at } = note;
+        let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+        let at = SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(since).unwrap_or(0));
+        let cut = |text: &str, bytes: usize| text[..text.floor_char_boundary(bytes)].to_owned();
+        let author = Author { who: cut(&who, MAX_WHO).into(), why: cut(&why, MAX_WHY).into() };
+        Self { revision: Revision { number, at, author, from }, text }
+    }
+
     /// Whether the route was deleted.
     pub(in crate::compose) fn is_deletion(&self) -> bool {
         self.text.is_empty()
@@ -120,7 +148,6 @@ pub(super) fn number_of(name: &str) -> Option<u64> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::time::{Duration, SystemTime};
 
     fn entry(number: u64, who: &str, why: &str, text: &str) -> Entry {
         let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_764_000_000_250);
@@ -167,6 +194,19 @@ mod tests {
         let cut = good.split_once("\n# from").unwrap().0;
         assert_eq!(decode(cut), "the header is not in order: expected '# why = …'");
         assert_eq!(Entry::decode(7, vec![0xff]).unwrap_err(), "is not UTF-8");
+    }
+
+    #[test]
+    fn what_is_recorded_has_a_limit() {
+        let author = Author { who: "ä".repeat(500).into(), why: "\u{1}".repeat(5000).into() };
+        let at = SystemTime::UNIX_EPOCH + Duration::from_nanos(1_999_999);
+        let entry = Entry::new(1, Note { author, from: 0, at }, "x".into());
+        let Revision { author: Author { who, why }, at, .. } = &entry.revision;
+        assert_eq!((who.len(), why.len()), (MAX_WHO, MAX_WHY));
+        assert_eq!(*at, SystemTime::UNIX_EPOCH + Duration::from_millis(1));
+        let file = entry.encode();
+        assert!((file.len() as u64) < MAX_HEADER);
+        assert_eq!(Entry::decode(1, file.into_bytes()), Ok(entry));
     }
 
     #[test]

@@ -1,17 +1,17 @@
 //! One route's folder: looking at it, making the next revision, reading earlier ones. Keeps nothing between calls, so that what
 //! other processes and people do is seen. Every step may be the last one of a process that is killed.
 
-use std::{io, path::PathBuf, sync::Arc, time::SystemTime};
+use std::{io, path::PathBuf, sync::Arc};
 
 use rustix::io::Errno;
 
 use super::{
     disk::{self, Draft},
-    entry::{Entry, LAST, MAX_HEADER, file_name},
+    entry::{Entry, LAST, MAX_HEADER, Note, file_name},
     seen::{FileText, Seen, State},
 };
 use crate::{
-    compose::{Author, Revision},
+    compose::Revision,
     registry::{
         files::{FileStamp, Folder},
         source::ROUTE_TOML,
@@ -23,17 +23,6 @@ pub(in crate::compose) const MAX_TEXT: u64 = 256 << 10;
 
 /// Revisions that are kept.
 const KEPT: u64 = 1000;
-
-/// What is recorded with a revision.
-#[derive(Clone, Debug)]
-pub(in crate::compose) struct Note {
-    /// Who makes it and why.
-    pub(in crate::compose) author: Author,
-    /// The revision that it comes from.
-    pub(in crate::compose) from: u64,
-    /// When.
-    pub(in crate::compose) at: SystemTime,
-}
 
 /// Why nothing was done.
 #[derive(Debug, thiserror::Error)]
@@ -131,9 +120,7 @@ impl Store {
         let after = FileText::of(text);
         let by_hand = matches!(now.state, State::Edited | State::Removed) && now.file != after;
         let before = if by_hand { desk.undo(&now)? } else { now.file };
-        let Note { author, from, at } = note;
-        let revision = Revision { number: now.number + 1, at: in_millis(at), author, from };
-        let entry = Entry { revision, text: text.unwrap_or_default().into() };
+        let entry = Entry::new(now.number + 1, note, text.unwrap_or_default().into());
         desk.make(&entry, &before, &after)?;
         disk::prune(&history, entry.revision.number.saturating_sub(KEPT));
         Ok(Arc::new(entry))
@@ -310,12 +297,6 @@ fn nothing() -> Seen {
 
 fn open_history(folder: &Folder) -> Result<Option<Folder>, StoreError> {
     disk::open_history(folder).map_err(unread("the folder of revisions cannot be opened"))
-}
-
-/// As it is written, so that who made a revision and who reads it know the same.
-fn in_millis(at: SystemTime) -> SystemTime {
-    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
-    SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(u64::try_from(since).unwrap_or(0))
 }
 
 fn is_read_only(error: &io::Error) -> bool {

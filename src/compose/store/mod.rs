@@ -14,8 +14,10 @@ mod entry;
 mod folder;
 mod seen;
 
-pub(super) use entry::Entry;
-pub(super) use folder::{MAX_TEXT, Note, Store, StoreError};
+pub(super) use entry::{Entry, Note};
+#[cfg(test)]
+use folder::MAX_TEXT;
+pub(super) use folder::{Store, StoreError};
 pub(super) use seen::{FileText, Seen, State};
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ pub(in crate::compose) enum FileText {
 
 impl FileText {
     /// Whether it is as a revision says.
-    pub(super) fn is(&self, entry: &Entry) -> bool {
+    pub(in crate::compose) fn is(&self, entry: &Entry) -> bool {
         match self {
             FileText::Absent => entry.is_deletion(),
             FileText::Text(text) => !entry.is_deletion() && *text == entry.text,
