@@ -19,8 +19,8 @@ use super::super::operator::Built;
 /// `Celu`: `max(0, x) + min(0, alpha * (exp(x / alpha) - 1))`.
 pub(super) fn celu(_: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let alpha: f32 = node.get_attr_opt("alpha")?.unwrap_or(1.0);
-    elementwise("Celu", move |wires| {
-        let (x, zero) = (wires.input, wires.number(0.0)?);
+    elementwise("Celu", 1, move |wires| {
+        let (x, zero) = (wires.inputs[0], wires.number(0.0)?);
         let (alpha, one) = (wires.number(alpha)?, wires.number(1.0)?);
         let scaled = wires.wire(div(), &[x, alpha])?;
         let power = wires.wire(exp(), &[scaled])?;
@@ -35,19 +35,31 @@ pub(super) fn celu(_: &ParsingContext<'_>, node: &NodeProto) -> Built {
 /// `Swish`: `x * sigmoid(alpha * x)`.
 pub(super) fn swish(_: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let alpha: f32 = node.get_attr_opt("alpha")?.unwrap_or(1.0);
-    elementwise("Swish", move |wires| {
-        let (x, alpha) = (wires.input, wires.number(alpha)?);
+    elementwise("Swish", 1, move |wires| {
+        let (x, alpha) = (wires.inputs[0], wires.number(alpha)?);
         let scaled = wires.wire(mul(), &[x, alpha])?;
         let gate = wires.wire(sigmoid(), &[scaled])?;
         wires.wire(mul(), &[x, gate])
     })
 }
 
-/// Nodes being added for one input.
+/// `SwiGLU`: `a * sigmoid(alpha * a) * b`.
+pub(in super::super) fn swiglu(_: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    let alpha: f32 = node.get_attr_opt("alpha")?.unwrap_or(1.0);
+    elementwise("SwiGLU", 2, move |wires| {
+        let (a, b, alpha) = (wires.inputs[0], wires.inputs[1], wires.number(alpha)?);
+        let scaled = wires.wire(mul(), &[a, alpha])?;
+        let gate = wires.wire(sigmoid(), &[scaled])?;
+        let gated = wires.wire(mul(), &[a, gate])?;
+        wires.wire(mul(), &[gated, b])
+    })
+}
+
+/// Nodes being added.
 struct Wires<'a> {
     prefix: &'a str,
     model: &'a mut TypedModel,
-    input: OutletId,
+    inputs: &'a [OutletId],
     count: usize,
 }
 
@@ -57,9 +69,9 @@ impl Wires<'_> {
         format!("{}.{}", self.prefix, self.count)
     }
 
-    /// A number of the input's type and rank.
+    /// A number of the first input's type and rank.
     fn number(&mut self, value: f32) -> TractResult<OutletId> {
-        let (name, fact) = (self.name(), self.model.outlet_fact(self.input)?.clone());
+        let (name, fact) = (self.name(), self.model.outlet_fact(self.inputs[0])?.clone());
         let value = tensor0(value).cast_to_dt(fact.datum_type)?.into_owned().broadcast_into_rank(fact.rank())?;
         self.model.add_const(name, value)
     }
@@ -72,18 +84,20 @@ impl Wires<'_> {
 
 type Wire = dyn Fn(&mut Wires<'_>) -> TractResult<OutletId> + Send + Sync;
 
-/// An operator of one input whose output has the input's type and shape.
+/// An operator whose inputs and output all have one type and shape.
 #[derive(Clone)]
 struct Elementwise {
     name: &'static str,
+    inputs: usize,
     wire: Arc<Wire>,
 }
 
 fn elementwise(
     name: &'static str,
+    inputs: usize,
     wire: impl Fn(&mut Wires<'_>) -> TractResult<OutletId> + Send + Sync + 'static,
 ) -> Built {
-    Ok((expand(Elementwise { name, wire: Arc::new(wire) }), vec![]))
+    Ok((expand(Elementwise { name, inputs, wire: Arc::new(wire) }), vec![]))
 }
 
 impl fmt::Debug for Elementwise {
@@ -103,14 +117,17 @@ impl Expansion for Elementwise {
         inputs: &'p [TensorProxy],
         outputs: &'p [TensorProxy],
     ) -> InferenceResult {
-        check_input_arity(inputs, 1)?;
+        check_input_arity(inputs, self.inputs)?;
         check_output_arity(outputs, 1)?;
-        s.equals(&outputs[0].datum_type, &inputs[0].datum_type)?;
-        s.equals(&outputs[0].shape, &inputs[0].shape)
+        for input in inputs {
+            s.equals(&outputs[0].datum_type, &input.datum_type)?;
+            s.equals(&outputs[0].shape, &input.shape)?;
+        }
+        Ok(())
     }
 
     fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
-        let mut wires = Wires { prefix, model, input: inputs[0], count: 0 };
+        let mut wires = Wires { prefix, model, inputs, count: 0 };
         Ok(tvec![(self.wire)(&mut wires)?])
     }
 }

@@ -48,6 +48,7 @@ pub(super) fn register(operators: &mut OnnxOpRegister) {
     operators.insert("ReduceMin", extremes::reduce);
     operators.insert("RNN", recurrent::recurrent);
     operators.insert("SpaceToDepth", space_to_depth::space_to_depth);
+    operators.insert("SwiGLU", activations::swiglu);
     operators.insert("Swish", activations::swish);
 }
 
@@ -58,13 +59,13 @@ fn random_like(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     built(context, &named)
 }
 
-fn built(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+pub(super) fn built(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let build = ORIGINALS.0.get(&node.op_type).with_context(|| format!("there is no operator {}", node.op_type))?;
     build(context, node)
 }
 
 /// The library's own version of a node.
-fn original(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Box<dyn Expansion>> {
+pub(super) fn original(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Box<dyn Expansion>> {
     let (op, _) = built(context, node)?;
     let expansion = op.as_op().downcast_ref::<Box<dyn Expansion>>();
     expansion.cloned().with_context(|| format!("operator {} is not an expansion", node.op_type))

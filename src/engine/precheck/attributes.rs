@@ -14,7 +14,7 @@ const MAX_SIZE: i64 = 1 << 27;
 const RANKS: [&str; 4] = ["axes", "axis", "batch_dims", "perm"];
 
 /// Attributes that are sizes.
-const SIZES: [&str; 19] = [
+const SIZES: [&str; 21] = [
     "block_size",
     "blocksize",
     "dilations",
@@ -25,8 +25,10 @@ const SIZES: [&str; 19] = [
     "n_targets",
     "num_heads",
     "num_outputs",
+    "output_height",
     "output_padding",
     "output_shape",
+    "output_width",
     "pads",
     "sample_size",
     "shape",
