@@ -12,10 +12,12 @@ use super::{
     table::{Cell, Paint, Table, Tone, clean},
 };
 use crate::{
+    compose::RouteFiles,
     engine::TractEngine,
     observe::Metrics,
     registry::{self, Engines, Problem, RegistryConfig, Row, loader::Loader},
     scheduler::{Merging, Scheduler, SchedulerOptions},
+    types::ModelName,
 };
 
 /// What `weir check` takes.
@@ -24,6 +26,9 @@ pub struct CheckCommand {
     /// The registry directory [default: that of serve] [env: WEIR_REGISTRY]
     #[arg(value_name = "REGISTRY")]
     registry: Option<PathBuf>,
+    /// Directory of routes, when they are not in the registry
+    #[arg(long, value_name = "DIR", env = "WEIR_ROUTES")]
+    routes: Option<PathBuf>,
     #[command(flatten)]
     output: Output,
 }
@@ -36,26 +41,70 @@ pub fn run(command: CheckCommand) -> Result<Report, Failure> {
     let root = layers::registry(command.registry, &layers::Process)?;
     let scheduler = Scheduler::start(SchedulerOptions::default());
     let scheduler = scheduler.map_err(|error| Failure::problem(format!("threads: {error}")))?;
+    let metrics = Metrics::new();
     let loader = Loader {
         engines: Engines::new(Arc::new(TractEngine::new())),
         scheduler: Arc::clone(&scheduler),
-        metrics: Metrics::new(),
+        metrics: Arc::clone(&metrics),
         max_bytes: RegistryConfig::new(&root).max_bytes,
     };
-    let found = registry::check(&root, &loader);
+    let routes = command.routes.as_deref().unwrap_or(&root);
+    let unreadable =
+        |what: &str, path: &std::path::Path, error| Failure::usage(format!("{what} {}: {error}", path.display()));
+    let files = RouteFiles::read(routes).map_err(|error| unreadable("routes", routes, error));
+    let found = files.and_then(|files| {
+        let found = registry::check(&root, &loader, &files.named());
+        Ok((files, found.map_err(|error| unreadable("registry", &root, error))?))
+    });
+    let found = found.map(|(files, mut found)| {
+        let routes = checked_routes(&files, &mut found, &metrics);
+        (found, routes)
+    });
     scheduler.shutdown();
-    let found = found.map_err(|error| Failure::usage(format!("registry {}: {error}", root.display())))?;
-    let text = if command.output.is_json() { as_json(&found) } else { as_text(&found, Paint::of_stdout()) };
+    let (found, routes) = found?;
+    let text =
+        if command.output.is_json() { as_json(&found, &routes) } else { as_text(&found, &routes, Paint::of_stdout()) };
     let exit = if found.problems.is_empty() { Exit::Done } else { Exit::Problems };
     Ok(Report { exit, text })
 }
 
-fn as_text(found: &registry::Report, paint: Paint) -> String {
+/// A route and whether it can be served.
+struct RouteRow {
+    name: ModelName,
+    kind: &'static str,
+    good: bool,
+}
+
+/// Checks the routes against what was loaded, and adds what is wrong with them to the report.
+fn checked_routes(files: &RouteFiles, found: &mut registry::Report, metrics: &Metrics) -> Vec<RouteRow> {
+    found.problems.extend(files.problems.iter().cloned());
+    let mut rows = Vec::new();
+    for (name, outcome) in files.compile(&found.loaded, metrics) {
+        let kind = files.routes.get(&name).map_or("", |live| live.spec.kind.as_str());
+        rows.push(RouteRow { name: name.clone(), kind, good: outcome.is_ok() });
+        let problems = outcome.err().into_iter().flatten();
+        found.problems.extend(problems.map(|text| Problem { model: Some(name.clone()), text }));
+    }
+    // What routes needed is not needed any more; the lanes of the models end with it.
+    found.loaded = registry::Snapshot::default();
+    rows
+}
+
+fn as_text(found: &registry::Report, routes: &[RouteRow], paint: Paint) -> String {
     let mut table = Table::new(&["MODEL", "VERSION", "RESULT", "ENGINE", "BATCHING", "SCORE", "LOAD"]);
     for row in &found.rows {
         table.row(line(row));
     }
     let mut text = table.render(paint);
+    if !routes.is_empty() {
+        let mut table = Table::new(&["ROUTE", "KIND", "RESULT"]);
+        for route in routes {
+            let result = if route.good { Cell::new("good", Tone::Good) } else { Cell::new("refused", Tone::Bad) };
+            table.row([route.name.as_str().into(), route.kind.into(), result]);
+        }
+        text.push('\n');
+        text.push_str(&table.render(paint));
+    }
     let mut list = |tone, word: &str, problems: &[Problem]| {
         for problem in problems {
             text.push_str(&format!("{} {}\n", paint.paint(tone, word), clean(&problem.to_string())));
@@ -64,7 +113,9 @@ fn as_text(found: &registry::Report, paint: Paint) -> String {
     list(Tone::Busy, "note:", &found.notes);
     list(Tone::Bad, "problem:", &found.problems);
     let count = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
-    text.push_str(&format!("{}, {}\n", count(found.rows.len(), "version"), count(found.problems.len(), "problem")));
+    let routes = if routes.is_empty() { String::new() } else { format!("{}, ", count(routes.len(), "route")) };
+    let versions = count(found.rows.len(), "version");
+    text.push_str(&format!("{versions}, {routes}{}\n", count(found.problems.len(), "problem")));
     text
 }
 
@@ -90,13 +141,18 @@ fn batching(merging: &Merging) -> String {
     }
 }
 
-fn as_json(found: &registry::Report) -> String {
+fn as_json(found: &registry::Report, routes: &[RouteRow]) -> String {
     let list = |problems: &[Problem]| -> Vec<_> {
         let model = |problem: &Problem| problem.model.as_ref().map(|model| model.as_str().to_owned());
         problems.iter().map(|problem| json!({ "model": model(problem), "text": problem.text })).collect()
     };
     let rows: Vec<_> = found.rows.iter().map(row_json).collect();
-    let report = json!({ "versions": rows, "problems": list(&found.problems), "notes": list(&found.notes) });
+    let routes: Vec<_> = routes
+        .iter()
+        .map(|route| json!({ "route": route.name.as_str(), "kind": route.kind, "good": route.good }))
+        .collect();
+    let report =
+        json!({ "versions": rows, "routes": routes, "problems": list(&found.problems), "notes": list(&found.notes) });
     format!("{report:#}\n")
 }
 

@@ -16,6 +16,7 @@
 //! | `controllers` | escalation controllers that outlive a revision |
 //! | `keeper` | follows the files of routes, and turns changes into revisions |
 //! | `store` | revisions of a route on disk |
+//! | `check` | the routes of a folder, checked without serving them |
 //! | `change` | what operators ask of routes and are told |
 //! | `sink` | where predictions go besides to their callers |
 
@@ -28,6 +29,7 @@ mod cascade;
 #[cfg(test)]
 mod cascade_tests;
 mod change;
+mod check;
 pub mod combine;
 mod compile;
 #[cfg(test)]
@@ -38,7 +40,7 @@ mod ensemble;
 mod fit;
 pub mod gate;
 mod join;
-mod keeper;
+pub mod keeper;
 #[cfg(test)]
 mod kinds_tests;
 #[cfg(test)]
@@ -61,7 +63,8 @@ mod world;
 
 pub use call::{Call, Facts, Reply, SplitFacts};
 pub use change::{Author, Change, ChangeError, Changed, Edit, Expect, LiveRoute, Revision, RouteState};
-pub use keeper::{Compiler, Models, Routes, RoutesConfig, RoutesError};
+pub use check::RouteFiles;
+pub use keeper::{Routes, RoutesConfig, RoutesError};
 pub use model::Target;
 pub use route::Route;
 pub use shadow::Shadow;

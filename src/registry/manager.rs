@@ -280,11 +280,6 @@ impl Manager {
         if !news.is_empty() {
             tracing::warn!(paths = news.join(", "), "ignored in the registry");
         }
-        for (name, _) in &found.routes {
-            if self.looks.warned.insert(format!("route {name}")) {
-                tracing::warn!(route = %name, "routes are not supported yet");
-            }
-        }
     }
 
     fn watch(&mut self, found: &Scan) {

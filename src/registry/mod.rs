@@ -29,7 +29,7 @@ pub mod source;
 mod version;
 mod watch;
 
-pub use check::{Checked, Report, Row, check};
+pub use check::{Checked, Named, Report, Row, check};
 pub use handle::{Registry, RegistryConfig, StartError};
 pub use inbox::Pins;
 pub use loader::Engines;
@@ -37,5 +37,6 @@ pub use manager::Control;
 pub use publish::{Publication, PublishError, Published, PublishedFile, publish};
 pub use servable::{ModelEntry, Servable, VersionEntry};
 pub use snapshot::{Problem, Snapshot};
+pub use source::scan;
 pub use watch::WatchMode;
 pub(crate) use watch::Watcher;

@@ -24,7 +24,7 @@ fn repository(path: &str) -> std::path::PathBuf {
 fn checked(root: &Path) -> Report {
     let (engines, scheduler, metrics) = parts();
     let loader = Loader { engines, scheduler: Arc::clone(&scheduler), metrics, max_bytes: 1 << 30 };
-    let report = check(root, &loader).unwrap();
+    let report = check(root, &loader, &Named::default()).unwrap();
     scheduler.shutdown();
     report
 }
