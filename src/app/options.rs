@@ -51,6 +51,8 @@ pub struct ServeOptions {
     pub drain_timeout: Duration,
     /// File with the ops token.
     pub ops_token_file: Option<PathBuf>,
+    /// File that every attempt to change a route is appended to.
+    pub ops_audit_file: Option<PathBuf>,
     /// Only reads of metrics and health on the ops listener.
     pub ops_readonly: bool,
     /// Allow a non-loopback ops bind without token.
@@ -95,6 +97,7 @@ impl Default for ServeOptions {
             drain_notice: Duration::ZERO,
             drain_timeout: Duration::from_secs(25),
             ops_token_file: None,
+            ops_audit_file: None,
             ops_readonly: false,
             insecure_ops: false,
             ops_allow_host: Vec::new(),

@@ -11,6 +11,7 @@ use std::{
 
 use super::{ModelControl, ServeOptions, Watch, ready_file};
 use crate::{
+    compose::RoutesConfig,
     engine::TractEngine,
     gateway::{Gateway, GatewayOptions},
     observe::Metrics,
@@ -86,9 +87,10 @@ impl App {
         let limits = GatewayOptions {
             max_request_rows: options.max_request_rows,
             strict_readiness: options.strict_readiness,
-            expects_routes: false,
+            expects_routes: true,
         };
         let gateway = Gateway::new(Arc::clone(&registry), metrics, limits);
+        gateway.follow_routes(routes_config(&options)).map_err(|error| StartError(error.to_string()))?;
         let mut app = Self { options, addresses, gateway, registry, scheduler, server: Server::new(0) };
         app.listen(http, grpc, ops)?;
         Ok(app)
@@ -157,6 +159,9 @@ impl App {
             let again = async { _ = signals.next().await };
             Ok(shutdown::drain(server, phases, || gateway.start_draining(), again).await)
         })?;
+        if let Some(routes) = gateway.routes() {
+            routes.shutdown();
+        }
         registry.shutdown();
         scheduler.shutdown();
         tracing::info!(?outcome, "ended");
@@ -167,9 +172,6 @@ impl App {
 fn warn_of_what_has_no_effect(options: &ServeOptions) {
     if options.onnxruntime_lib.is_some() {
         tracing::warn!("--onnxruntime-lib: has no effect, this build runs models with tract only");
-    }
-    if options.routes.is_some() {
-        tracing::warn!("--routes: has no effect, this build serves models only");
     }
 }
 
@@ -192,13 +194,17 @@ fn io_threads(asked: usize) -> usize {
     if asked == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { asked }
 }
 
+fn watch_mode(watch: Watch) -> WatchMode {
+    match watch {
+        Watch::Auto => WatchMode::Auto,
+        Watch::Poll => WatchMode::Poll,
+        Watch::Off => WatchMode::Off,
+    }
+}
+
 fn registry_config(options: &ServeOptions) -> RegistryConfig {
     RegistryConfig {
-        watch: match options.watch {
-            Watch::Auto => WatchMode::Auto,
-            Watch::Poll => WatchMode::Poll,
-            Watch::Off => WatchMode::Off,
-        },
+        watch: watch_mode(options.watch),
         poll_interval: options.poll_interval,
         settle: options.settle,
         control: match options.model_control {
@@ -206,6 +212,16 @@ fn registry_config(options: &ServeOptions) -> RegistryConfig {
             ModelControl::Explicit => Control::Explicit,
         },
         ..RegistryConfig::new(&options.registry)
+    }
+}
+
+fn routes_config(options: &ServeOptions) -> RoutesConfig {
+    RoutesConfig {
+        watch: watch_mode(options.watch),
+        poll_interval: options.poll_interval,
+        settle: options.settle,
+        audit: options.ops_audit_file.clone(),
+        ..RoutesConfig::new(options.routes.as_ref().unwrap_or(&options.registry))
     }
 }
 

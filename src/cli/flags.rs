@@ -95,6 +95,9 @@ pub struct ServeFlags {
     /// File with the token that the ops listener asks for
     #[arg(long, value_name = "FILE")]
     pub ops_token_file: Option<PathBuf>,
+    /// File that every attempt to change a route is appended to, as JSON lines
+    #[arg(long, value_name = "FILE")]
+    pub ops_audit_file: Option<PathBuf>,
     /// Answer only reads of metrics and health on the ops listener
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
           value_parser = boolean)]
@@ -204,6 +207,7 @@ macro_rules! every_key {
             drain_notice_ms,
             drain_timeout_ms,
             ops_token_file,
+            ops_audit_file,
             ops_readonly,
             insecure_ops,
             ops_allow_host,
@@ -268,6 +272,7 @@ impl ServeFlags {
             drain_notice: ms(self.drain_notice_ms, default.drain_notice),
             drain_timeout: ms(self.drain_timeout_ms, default.drain_timeout),
             ops_token_file: self.ops_token_file,
+            ops_audit_file: self.ops_audit_file,
             ops_readonly: self.ops_readonly.unwrap_or(default.ops_readonly),
             insecure_ops: self.insecure_ops.unwrap_or(default.insecure_ops),
             ops_allow_host: self.ops_allow_host.unwrap_or(default.ops_allow_host),
@@ -338,7 +343,7 @@ mod tests {
         let flags = <ServeFlags as clap::FromArgMatches>::from_arg_matches(&matches).unwrap();
         assert_eq!(flags.into_options(), ServeOptions::default());
         let set = options().len();
-        let without = ["routes", "ops_token_file", "ops_allow_host", "onnxruntime_lib", "ready_file"];
+        let without = ["routes", "ops_token_file", "ops_audit_file", "ops_allow_host", "onnxruntime_lib", "ready_file"];
         assert_eq!(DEFAULTS.len() - 1 + without.len(), set, "every option has a default or is known to have none");
     }
 

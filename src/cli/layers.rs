@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn every_layer_sets_every_key() {
-        const VALUES: [(&str, &str, &str); 30] = [
+        const VALUES: [(&str, &str, &str); 31] = [
             ("registry", "a/b", "'a/b'"),
             ("host", "::1", "'::1'"),
             ("http_port", "1", "1"),
@@ -224,6 +224,7 @@ mod tests {
             ("drain_notice_ms", "12", "12"),
             ("drain_timeout_ms", "13", "13"),
             ("ops_token_file", "t", "'t'"),
+            ("ops_audit_file", "a", "'a'"),
             ("ops_readonly", "1", "true"),
             ("insecure_ops", "true", "true"),
             ("ops_allow_host", "a,b", "['a', 'b']"),

@@ -1,3 +1,5 @@
+//! Cascades of models that are functions: what goes on, what comes back, what happens under overload.
+
 use std::{
     sync::{
         Arc, Mutex,

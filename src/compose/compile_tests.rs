@@ -1,3 +1,5 @@
+//! Routes that do not resolve or fit, and what is said of them.
+
 use super::lab::{Lab, floats, name};
 use crate::types::{ServableId, Version};
 

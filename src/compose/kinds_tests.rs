@@ -1,3 +1,5 @@
+//! Switches and ensembles of models that are functions.
+
 use std::{
     sync::{
         Arc,

@@ -1,3 +1,5 @@
+//! Rows picked and merged.
+
 use proptest::prelude::*;
 use smallvec::smallvec;
 

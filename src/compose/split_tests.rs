@@ -1,3 +1,5 @@
+//! Splits of models that are functions: keys, rules, rows, chance.
+
 use super::lab::{Lab, ask, positives, request, with_header, with_param, with_texts};
 use crate::types::{InferRequest, ParamValue};
 

@@ -8,7 +8,7 @@ mod ticket;
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -16,7 +16,7 @@ use std::{
 use tokio::sync::watch;
 
 use crate::{
-    compose::{Call, Callable, Prediction, PredictionSink, Reply, Route, ScoreSink, Tables, Target},
+    compose::{Call, Callable, Prediction, PredictionSink, Reply, Route, Routes, RoutesConfig, RoutesError, ScoreSink, Tables, Target},
     observe::Metrics,
     registry::{ModelEntry, Registry},
     types::{
@@ -65,6 +65,7 @@ pub struct Gateway {
     options: GatewayOptions,
     sink: Box<dyn PredictionSink>,
     draining: AtomicBool,
+    routes: OnceLock<Arc<Routes>>,
 }
 
 impl Gateway {
@@ -72,7 +73,24 @@ impl Gateway {
     pub fn new(registry: Arc<Registry>, metrics: Arc<Metrics>, options: GatewayOptions) -> Arc<Self> {
         let tables = Tables::new(&registry, Arc::clone(&metrics), options.expects_routes);
         let (sink, draining) = (Box::new(ScoreSink), AtomicBool::new(false));
-        Arc::new(Self { tables, registry, metrics, options, sink, draining })
+        Arc::new(Self { tables, registry, metrics, options, sink, draining, routes: OnceLock::new() })
+    }
+
+    /// Follows the routes of a directory from now on. Only the first call counts. Where it is going to be called,
+    /// [`GatewayOptions::expects_routes`] keeps start-up from ending before it has been.
+    ///
+    /// # Errors
+    /// As [`Routes::start`].
+    pub fn follow_routes(&self, config: RoutesConfig) -> Result<(), RoutesError> {
+        let tables: Arc<Tables> = Arc::clone(&self.tables);
+        let routes = Routes::start(config, tables, Arc::clone(&self.registry))?;
+        self.routes.get_or_init(|| routes);
+        Ok(())
+    }
+
+    /// Who follows and changes the routes; `None` when nobody does.
+    pub fn routes(&self) -> Option<&Arc<Routes>> {
+        self.routes.get()
     }
 
     /// Starts the account of a request that has just been read completely.

@@ -148,6 +148,8 @@ server_file! {
     drain_timeout_ms: u64 = |node| node.integer(0..=MAX_MS);
     /// File with the ops token.
     ops_token_file: PathBuf = read_path;
+    /// File that every attempt to change a route is appended to.
+    ops_audit_file: PathBuf = read_path;
     /// Only reads of metrics and health on the ops listener.
     ops_readonly: bool = |node| node.boolean();
     /// Allow a non-loopback ops bind without token.
@@ -255,8 +257,8 @@ log_level = "info,weir=debug"
                 "line 2, column 2: ops: unknown key: expected one of 'registry', 'host', 'http_port', 'grpc_port', 'ops_host', \
              'ops_port', 'routes', 'workers', 'io_threads', 'max_body_bytes', 'max_request_rows', 'max_connections', \
              'max_inflight_bytes', 'watch', 'poll_interval_ms', 'settle_ms', 'model_control', 'insecure_data_control', \
-             'strict_readiness', 'drain_notice_ms', 'drain_timeout_ms', 'ops_token_file', 'ops_readonly', 'insecure_ops', \
-             'ops_allow_host', 'load_budget_ms', 'onnxruntime_lib', 'log_format', 'log_level', 'ready_file'",
+             'strict_readiness', 'drain_notice_ms', 'drain_timeout_ms', 'ops_token_file', 'ops_audit_file', \
+             'ops_readonly', 'insecure_ops', 'ops_allow_host', 'load_budget_ms', 'onnxruntime_lib', 'log_format', 'log_level', 'ready_file'",
             ],
         );
         check(

@@ -15,8 +15,7 @@ mod folder;
 mod seen;
 
 pub(super) use entry::{Entry, Note};
-#[cfg(test)]
-use folder::MAX_TEXT;
+pub(super) use folder::MAX_TEXT;
 pub(super) use folder::{Store, StoreError};
 pub(super) use seen::{FileText, Seen, State};
 

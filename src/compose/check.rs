@@ -1,0 +1,91 @@
+//! The routes of a folder, checked without serving them: for `weir check` and for tools that need one route and its models.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::SystemTime};
+
+use super::{
+    change::{Author, LiveRoute, Revision},
+    compile::compile,
+    controllers::Controllers,
+    route::Route,
+    store::MAX_TEXT,
+    world::{RouteSet, World},
+};
+use crate::{
+    observe::Metrics,
+    registry::{Named, Problem, Snapshot, scan},
+    spec::parse_route_toml,
+    types::{ModelName, VersionRef},
+};
+
+/// The routes of a folder, as far as their texts are in order.
+#[derive(Debug, Default)]
+pub struct RouteFiles {
+    /// Those whose text is in order, as revision 1.
+    pub routes: RouteSet,
+    /// What is wrong with the others.
+    pub problems: Vec<Problem>,
+}
+
+impl RouteFiles {
+    /// Reads every `route.toml` below `root`.
+    ///
+    /// # Errors
+    /// When the folder itself cannot be read.
+    pub fn read(root: &Path) -> std::io::Result<Self> {
+        let mut routes = BTreeMap::new();
+        let mut problems = Vec::new();
+        for (name, folder) in scan(root)?.routes {
+            match read(&folder.join("route.toml")) {
+                Ok(live) => {
+                    routes.insert(name, live);
+                }
+                Err(texts) => {
+                    problems.extend(texts.into_iter().map(|text| Problem { model: Some(name.clone()), text }));
+                }
+            }
+        }
+        Ok(Self { routes: Arc::new(routes), problems })
+    }
+
+    /// The models that the routes name, and the versions that they name by number.
+    pub fn named(&self) -> Named {
+        let mut named = Named::default();
+        for (_, part) in self.routes.values().flat_map(|live| live.spec.parts()) {
+            named.names.insert(part.name.clone());
+            if let VersionRef::Exact(version) = part.version {
+                named.pins.entry(part.name.clone()).or_default().insert(version);
+            }
+        }
+        named
+    }
+
+    /// Compiles every route against what is loaded: its name, and it or what is wrong with it.
+    pub fn compile(&self, loaded: &Snapshot, metrics: &Metrics) -> Vec<(ModelName, Result<Arc<Route>, Vec<String>>)> {
+        let controllers = Controllers::default();
+        let world = World { snapshot: loaded, routes: &self.routes, metrics, controllers: &controllers };
+        let one = |name: &ModelName| {
+            let (route, fit) = compile(world, name);
+            let waits = fit.waits_for.iter().map(|what| format!("{what} is not loaded"));
+            let problems = fit.problems.iter().cloned().chain(waits).map(|text| format!("route.toml: {text}"));
+            (name.clone(), route.ok_or_else(|| problems.collect()))
+        };
+        self.routes.keys().map(one).collect()
+    }
+}
+
+fn read(path: &Path) -> Result<LiveRoute, Vec<String>> {
+    let wrong = |what: String| vec![format!("route.toml: {what}")];
+    let meta = std::fs::symlink_metadata(path).map_err(|error| wrong(error.kind().to_string()))?;
+    if !meta.is_file() {
+        return Err(wrong("expected a regular file".to_owned()));
+    }
+    if meta.len() > MAX_TEXT as u64 {
+        return Err(wrong(format!("expected at most {MAX_TEXT} bytes, got {}", meta.len())));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    let spec = parse_route_toml(&text)
+        .map_err(|problems| problems.iter().map(|problem| format!("route.toml: {problem}")).collect::<Vec<_>>())?;
+    let author = Author { who: "file".into(), why: "".into() };
+    let revision = Revision { number: 1, at: SystemTime::UNIX_EPOCH, author, from: 0 };
+    Ok(LiveRoute { revision, spec: Arc::new(spec), text: text.into() })
+}
