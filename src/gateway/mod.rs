@@ -16,7 +16,10 @@ use std::{
 use tokio::sync::watch;
 
 use crate::{
-    compose::{Call, Callable, Prediction, PredictionSink, Reply, Route, Routes, RoutesConfig, RoutesError, ScoreSink, Tables, Target},
+    compose::{
+        Call, Callable, Prediction, PredictionSink, Reply, Route, Routes, RoutesConfig, RoutesError, ScoreSink, Tables,
+        Target,
+    },
     observe::Metrics,
     registry::{ModelEntry, Registry},
     types::{

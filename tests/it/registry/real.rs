@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use weir::{
     engine::TractEngine,
     observe::Metrics,
-    registry::{Engines, Registry, RegistryConfig, Report, Servable, check, loader::Loader},
+    registry::{Engines, Named, Registry, RegistryConfig, Report, Servable, check, loader::Loader},
     scheduler::{Merging, Scheduler, SchedulerOptions},
     types::{ModelState, ScoreKind, VersionRef},
 };
