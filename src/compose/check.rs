@@ -26,6 +26,9 @@ pub struct RouteFiles {
     pub problems: Vec<Problem>,
 }
 
+/// A route, or what is wrong with it.
+pub type Compiled = Result<Arc<Route>, Vec<String>>;
+
 impl RouteFiles {
     /// Reads every `route.toml` below `root`.
     ///
@@ -60,7 +63,7 @@ impl RouteFiles {
     }
 
     /// Compiles every route against what is loaded: its name, and it or what is wrong with it.
-    pub fn compile(&self, loaded: &Snapshot, metrics: &Metrics) -> Vec<(ModelName, Result<Arc<Route>, Vec<String>>)> {
+    pub fn compile(&self, loaded: &Snapshot, metrics: &Metrics) -> Vec<(ModelName, Compiled)> {
         let controllers = Controllers::default();
         let world = World { snapshot: loaded, routes: &self.routes, metrics, controllers: &controllers };
         let one = |name: &ModelName| {
@@ -79,7 +82,7 @@ fn read(path: &Path) -> Result<LiveRoute, Vec<String>> {
     if !meta.is_file() {
         return Err(wrong("expected a regular file".to_owned()));
     }
-    if meta.len() > MAX_TEXT as u64 {
+    if meta.len() > MAX_TEXT {
         return Err(wrong(format!("expected at most {MAX_TEXT} bytes, got {}", meta.len())));
     }
     let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;

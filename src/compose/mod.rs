@@ -63,7 +63,7 @@ mod world;
 
 pub use call::{Call, Facts, Reply, SplitFacts};
 pub use change::{Author, Change, ChangeError, Changed, Edit, Expect, LiveRoute, Revision, RouteState};
-pub use check::RouteFiles;
+pub use check::{Compiled, RouteFiles};
 pub use keeper::{Routes, RoutesConfig, RoutesError};
 pub use model::Target;
 pub use route::Route;
