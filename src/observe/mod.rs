@@ -41,7 +41,7 @@ pub use report::{DifferenceReport, Latency, RouteReport, ShadowReport, Spread, S
 pub use requests::RequestSeries;
 pub use routes::{Decision, RouteSeries, SplitSeries, StageSeries};
 pub use score::{ResolvedScore, RowScore};
-pub use scores::ScoreSeries;
+pub use scores::{ScoreReport, ScoreSeries};
 pub use series::{ModelSeries, Reject, ServableSeries};
 pub use shadows::{DifferenceSeries, ShadowResult, ShadowSeries};
 

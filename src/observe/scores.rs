@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use super::{
     group::{Budget, Group, Permit},
-    histogram::{Histogram, probability_bounds, range_bounds, signed_log_bounds},
+    histogram::{Histogram, Snapshot, probability_bounds, range_bounds, signed_log_bounds},
     lanes::Lanes,
     names::{self, MAX_CLASSES, OTHER_CLASS},
     render::Exposition,
@@ -85,6 +85,17 @@ pub struct ScoreSeries {
     group: Group,
 }
 
+/// What one variant's answers were, at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScoreReport {
+    /// `route/variant`; empty for requests that came by no split.
+    pub variant: Box<str>,
+    /// By kind of score: `confidence`, `positive`, `value`; only those that the model has.
+    pub histograms: Vec<(&'static str, Snapshot)>,
+    /// Rows by predicted class, without classes that were never predicted.
+    pub classes: Vec<(Box<str>, u64)>,
+}
+
 impl ScoreSeries {
     pub(super) fn new(id: ServableId, variant: &str, score: Option<Arc<ResolvedScore>>, budget: &Arc<Budget>) -> Self {
         let part = |part: Part| {
@@ -128,6 +139,23 @@ impl ScoreSeries {
             }
         });
         self.flush(&mut chunk);
+    }
+
+    /// Everything recorded so far, whether or not it is shown in the metrics.
+    pub fn report(&self) -> ScoreReport {
+        let histogram = |(part, shown): (&Part, &Option<Shown>)| {
+            shown.as_ref().map(|shown| (part.as_str(), shown.histogram.snapshot()))
+        };
+        let class = |(place, slot): (usize, &OnceLock<Class>)| {
+            let rows = self.counts.sum(|counts| &counts[place]);
+            let label = || slot.get().map_or_else(|| self.label(place), |class| class.label.clone());
+            (rows > 0).then(|| (label(), rows))
+        };
+        ScoreReport {
+            variant: self.variant.clone(),
+            histograms: Part::ALL.iter().zip(&self.parts).filter_map(histogram).collect(),
+            classes: self.classes.iter().enumerate().filter_map(class).collect(),
+        }
     }
 
     pub(super) fn collect(&self, out: &mut Exposition) {

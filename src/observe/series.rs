@@ -311,6 +311,14 @@ impl ServableSeries {
         })
     }
 
+    /// The score series of every variant that somebody holds, first that of requests without one, then by name.
+    pub fn every_scores(&self) -> Vec<Arc<ScoreSeries>> {
+        let mut variants = self.variants.lock().clone();
+        variants.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let held = variants.iter().filter_map(|(_, series)| series.upgrade());
+        std::iter::once(Arc::clone(&self.scores)).chain(held).collect()
+    }
+
     /// The statistics since the version was loaded.
     pub fn statistics(&self) -> ModelStatistics {
         let phase = |phase: Phase| times_tally(self.answered.iter().map(|lane| &lane.phases[phase as usize]));

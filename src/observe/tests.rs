@@ -1,6 +1,7 @@
 //! Tests of what `/metrics` shows, read back by a parser of the exposition format that knows nothing of the writer.
 
 mod routes;
+mod scores;
 mod scrape;
 
 use std::{
