@@ -131,9 +131,21 @@ impl Question {
         Self { method: Method::POST, path: path.into(), headers, body }
     }
 
+    /// Any method, without a body.
+    pub fn new(method: Method, path: impl Into<String>) -> Self {
+        Self { method, ..Self::get(path) }
+    }
+
+    /// With a JSON body.
+    #[must_use]
+    pub fn json(mut self, body: &serde_json::Value) -> Self {
+        self.body = body.to_string().into();
+        self.header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))
+    }
+
     /// With a further header.
     #[must_use]
-    pub fn header(mut self, name: &'static str, value: HeaderValue) -> Self {
+    pub fn header(mut self, name: impl header::IntoHeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
         self
     }
@@ -221,14 +233,19 @@ impl Client {
     }
 }
 
-/// The text of an error answer: what its `error` says, else its beginning.
+/// The text of an error answer: its `problems`, a line each, else what its `error` says, else its beginning.
 fn error_text(body: &[u8]) -> String {
     #[derive(Deserialize)]
     struct ErrorBody {
         error: String,
+        #[serde(default)]
+        problems: Vec<String>,
     }
     const MAX_CHARS: usize = 200;
     match serde_json::from_slice::<ErrorBody>(body) {
+        Ok(body) if !body.problems.is_empty() => {
+            body.problems.iter().map(|problem| clean(problem)).collect::<Vec<_>>().join("\n")
+        }
         Ok(body) => clean(&body.error),
         Err(_) if body.is_empty() => "no text".to_owned(),
         Err(_) => clean(&String::from_utf8_lossy(body).chars().take(MAX_CHARS).collect::<String>()),
@@ -304,6 +321,8 @@ mod tests {
     #[test]
     fn errors_show_what_the_gateway_says() {
         assert_eq!(error_text(br#"{"error":"model 'm': not found"}"#), "model 'm': not found");
+        let problems = br#"{"error":"a; b","problems":["variant[0].weight: a","b\u001b"]}"#;
+        assert_eq!(error_text(problems), "variant[0].weight: a\nb\\u{1b}");
         assert_eq!(error_text(b"<html>\x1b[2J"), "<html>\\u{1b}[2J");
         assert_eq!(error_text(b""), "no text");
     }

@@ -9,6 +9,7 @@
 //! | [`infer`] | `weir infer` |
 //! | [`input`], `npy`, [`answer`], [`local`] | what it is given, what it shows, the gateway in this process |
 //! | [`models`], [`check`], [`push`], [`health`] | `weir models`, `check`, `push`, `healthcheck` |
+//! | [`split`] | `weir split` |
 //! | [`client`] | asks a running gateway |
 //! | [`table`], [`output`], [`exit`] | tables and colours, table or JSON, exit codes |
 
@@ -30,6 +31,7 @@ pub mod output;
 pub mod push;
 pub mod refusal;
 pub mod serve;
+pub mod split;
 pub mod table;
 
 use std::{ffi::OsString, io::Write as _, process::ExitCode};
@@ -72,6 +74,8 @@ enum Command {
     /// The version appears whole or not at all: its files are copied into a hidden folder, digests are added, and one rename
     /// makes it visible. A gateway that watches the directory then loads it.
     Push(push::PushCommand),
+    /// Show and move the weights of a split, on a running gateway
+    Split(split::SplitCommand),
     /// Exit with 0 when a gateway is ready, else with 1
     Healthcheck(health::HealthCommand),
     /// Print a completion script for a shell
@@ -90,7 +94,7 @@ pub fn command() -> clap::Command {
     };
     Cli::command().mut_subcommands(|command| match command.get_name() {
         "serve" => flags::annotate(command),
-        _ => command.mut_args(without_empty),
+        _ => command.mut_args(without_empty).mut_subcommands(|command| command.mut_args(without_empty)),
     })
 }
 
@@ -118,6 +122,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Healthcheck(command) => health::run(command),
         Command::Check(command) => check::run(command),
         Command::Push(command) => push::run(command),
+        Command::Split(command) => split::run(command),
         Command::Completions { shell } => Ok(completions(shell)),
     };
     finish(outcome)

@@ -3,6 +3,7 @@
 mod client;
 mod docs;
 mod serve;
+mod split;
 
 use std::{
     path::Path,

@@ -9,32 +9,33 @@ use std::{
 
 use super::{run, texts, weir};
 
-/// A server that answers each `METHOD path` with a status and a body, and remembers the heads of requests.
-struct Canned {
+/// A server that answers each `METHOD path` with a status and a body, and remembers the requests.
+pub(super) struct Canned {
     address: SocketAddr,
-    heads: Arc<Mutex<Vec<String>>>,
+    requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl Canned {
-    fn start(answers: &[(&'static str, u16, &'static str)]) -> Self {
+    pub(super) fn start(answers: &[(&'static str, u16, &'static str)]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let heads = Arc::new(Mutex::new(Vec::new()));
-        let (seen, answers) = (Arc::clone(&heads), answers.iter().map(|(q, s, b)| (*q, (*s, *b))).collect());
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let (seen, answers) = (Arc::clone(&requests), answers.iter().map(|(q, s, b)| (*q, (*s, *b))).collect());
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 serve(stream.unwrap(), &answers, &seen);
             }
         });
-        Self { address, heads }
+        Self { address, requests }
     }
 
-    fn url(&self) -> String {
+    pub(super) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    fn heads(&self) -> String {
-        self.heads.lock().unwrap().join("\n").to_ascii_lowercase()
+    /// Heads and bodies, in lower case.
+    pub(super) fn requests(&self) -> String {
+        self.requests.lock().unwrap().join("\n").to_ascii_lowercase()
     }
 }
 
@@ -48,15 +49,18 @@ fn serve(mut stream: TcpStream, answers: &HashMap<&str, (u16, &str)>, seen: &Mut
         head.push(byte[0]);
     }
     let head = String::from_utf8(head).unwrap();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |n| n.parse().unwrap());
+    let mut sent = vec![0; length];
+    stream.read_exact(&mut sent).unwrap();
     let question = head.split(" HTTP/").next().unwrap();
     let (status, body) = answers.get(question).copied().unwrap_or((404, r#"{"error":"no such path"}"#));
     let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
-    seen.lock().unwrap().push(head);
+    seen.lock().unwrap().push(format!("{head}{}", String::from_utf8(sent).unwrap()));
     stream.write_all(answer.as_bytes()).unwrap();
 }
 
 /// A URL where nobody listens.
-fn nobody() -> String {
+pub(super) fn nobody() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     format!("http://{}", listener.local_addr().unwrap())
 }
@@ -106,7 +110,7 @@ fn models_asks_the_ops_listener_with_the_token() {
     let (code, out, err) = run(folder.path(), &["models", "--ops", &ops.url(), "--token-file", "token"]);
     assert_eq!((code, err.as_str()), (0, ""));
     assert!(out.contains("digits  2        -       READY  tract"), "{out}");
-    assert!(ops.heads().contains("authorization: bearer secret"), "{}", ops.heads());
+    assert!(ops.requests().contains("authorization: bearer secret"), "{}", ops.requests());
     let output = weir(folder.path(), &["models", "digits"], &[("WEIR_OPS", &ops.url()), ("WEIR_OUTPUT", "json")]);
     let (code, out, _) = texts(&output);
     let value: serde_json::Value = serde_json::from_str(&out).unwrap();
