@@ -19,11 +19,13 @@ use crate::{
     registry::{Control, Engines, Registry, RegistryConfig, WatchMode},
     scheduler::{Scheduler, SchedulerOptions},
     shutdown::{self, Phases, Signals},
-    transport::{Budget, DataOptions, DataService, Endpoint, Intake, Limits, OpsOptions, OpsService, Server},
+    transport::{Budget, DataOptions, DataService, Endpoint, Intake, Limits, OpsOptions, OpsService, Server, Tokens},
 };
 
 /// Connections that the ops listener serves at once.
 const OPS_CONNECTIONS: usize = 256;
+/// Bytes of the bodies that it takes in at once.
+const OPS_BODIES: usize = 16 << 20;
 /// How long a peer may take for each KiB of a body.
 const BODY_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -226,17 +228,19 @@ fn routes_config(options: &ServeOptions) -> RoutesConfig {
 }
 
 fn ops_options(options: &ServeOptions, bind: SocketAddr) -> Result<OpsOptions, StartError> {
-    let token = options.ops_token_file.as_ref().map(|path| {
+    let tokens = options.ops_token_file.as_ref().map(|path| {
         let what = format!("--ops-token-file '{}'", path.display());
         let text = std::fs::read_to_string(path).map_err(|error| StartError::new(&what, error))?;
-        let token = text.trim().to_owned();
-        if token.is_empty() { Err(StartError::new(what, "is empty")) } else { Ok(token) }
+        Tokens::parse(&text).map_err(|error| StartError::new(what, error))
     });
+    // Of its own, so that operators are heard while callers fill the other one.
+    let budget = Budget::new(OPS_BODIES);
     Ok(OpsOptions {
         bind,
-        token: token.transpose()?,
+        tokens: tokens.transpose()?,
         readonly: options.ops_readonly,
         hosts: options.ops_allow_host.clone(),
+        intake: Intake { max_body: OPS_BODIES, patience: BODY_PATIENCE, budget },
     })
 }
 

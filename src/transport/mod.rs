@@ -25,5 +25,5 @@ pub use connection::Handler;
 pub use intake::Intake;
 pub use limits::Limits;
 pub use listener::{Crew, Endpoint, Server};
-pub use ops::{OpsOptions, OpsService};
+pub use ops::{OpsOptions, OpsService, Tokens};
 pub use service::{DataOptions, DataService};

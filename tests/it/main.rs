@@ -45,6 +45,8 @@ mod mixed;
 #[cfg(test)]
 mod ops;
 #[cfg(test)]
+mod ops_routes;
+#[cfg(test)]
 mod predictions;
 #[cfg(test)]
 mod readme;

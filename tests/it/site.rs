@@ -11,7 +11,7 @@ use weir::{
     protocol::settings::LogSettings,
     registry::{Control, Engines, Registry, RegistryConfig, WatchMode},
     scheduler::{Scheduler, SchedulerOptions},
-    transport::{Budget, DataOptions, DataService, Endpoint, Intake, Limits, OpsOptions, OpsService, Server},
+    transport::{Budget, DataOptions, DataService, Endpoint, Intake, Limits, OpsOptions, OpsService, Server, Tokens},
 };
 
 use crate::wire::{PATIENCE, Wire};
@@ -86,10 +86,16 @@ impl Site {
         let budget = Budget::new(plan.max_inflight);
         let intake = Intake { max_body: plan.max_body, patience: plan.patience, budget: Arc::clone(&budget) };
         let log_settings = LogSettings { info: true, warning: true, error: true, verbose_level: 0 };
-        let data_options = DataOptions { intake, log_settings, explicit_control: plan.explicit };
+        let data_options = DataOptions { intake: intake.clone(), log_settings, explicit_control: plan.explicit };
         let mut server = Server::new(2);
         let service = DataService::new(Arc::clone(&gateway), data_options, server.stopping()).unwrap();
-        let options = OpsOptions { bind: ops.address(), token: plan.token, readonly: plan.readonly, hosts: Vec::new() };
+        let options = OpsOptions {
+            bind: ops.address(),
+            tokens: plan.token.map(|token| Tokens::parse(&token).unwrap()),
+            readonly: plan.readonly,
+            hosts: Vec::new(),
+            intake: intake.clone(),
+        };
         let operators = OpsService::new(Arc::clone(&gateway), &options);
         let limits = Limits { farewell: Duration::from_millis(100), ..Limits::default() };
         let addresses = (data.address(), ops.address());

@@ -21,7 +21,11 @@ const WORTH_COMPRESSING: usize = 1024;
 ///
 /// # Errors
 /// Everything that a body can be refused for.
-pub(super) async fn take(intake: &Intake, headers: &HeaderMap, body: Incoming) -> Result<(Bytes, Share), Failed> {
+pub(in crate::transport) async fn take(
+    intake: &Intake,
+    headers: &HeaderMap,
+    body: Incoming,
+) -> Result<(Bytes, Share), Failed> {
     let coding = coding(headers)?;
     let (mut bytes, mut share) = intake.collect(body, 0, |_| None).await.map_err(Failed::Body)?;
     if let Some(coding) = coding {

@@ -1,6 +1,6 @@
 //! HTTP: which handler answers which route, and what every answer has in common.
 
-mod body;
+pub(super) mod body;
 pub(super) mod health;
 mod infer;
 mod models;

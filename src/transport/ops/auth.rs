@@ -1,37 +1,50 @@
-//! Who is asking on the ops listener: the token, the Host header, the content type. Turned into [`Credentials`] for the policy.
+//! Who is asking on the ops listener: the token, the Host header, the content type. Turned into [`Credentials`] for the policy,
+//! and into the name that the record of changes gives to the asker.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use http::{HeaderMap, HeaderValue, Uri, header, request::Parts};
-use sha2::{Digest as _, Sha256};
 
+use super::tokens::Tokens;
 use crate::transport::policy::Credentials;
+
+/// Who changes something where no token is asked for.
+const LOCAL: &str = "local";
 
 /// What the ops listener accepts.
 #[derive(Debug)]
 pub(super) struct Guard {
-    /// Digest of the token. Digests are compared, so the time that takes tells nothing about the token.
-    token: Option<[u8; 32]>,
+    tokens: Option<Tokens>,
     bind: SocketAddr,
     hosts: Vec<String>,
 }
 
 impl Guard {
-    pub(super) fn new(token: Option<&str>, bind: SocketAddr, hosts: &[String]) -> Self {
+    pub(super) fn new(tokens: Option<Tokens>, bind: SocketAddr, hosts: &[String]) -> Self {
         let hosts = hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
-        Self { token: token.map(|token| digest(token.as_bytes())), bind, hosts }
+        Self { tokens, bind, hosts }
     }
 
     pub(super) fn has_token(&self) -> bool {
-        self.token.is_some()
+        self.tokens.is_some()
     }
 
     pub(super) fn look(&self, parts: &Parts) -> Credentials {
+        let known = |token| self.tokens.as_ref().is_some_and(|tokens| tokens.bearer(token).is_some());
         Credentials {
             known_host: host(&parts.uri, &parts.headers).is_some_and(|host| self.knows(&host)),
-            token: bearer(&parts.headers).map(|token| Some(digest(token)) == self.token),
+            token: bearer(&parts.headers).map(known),
             json: parts.headers.get(header::CONTENT_TYPE).is_some_and(is_json),
         }
+    }
+
+    /// The asker's name: that of the token where tokens are asked for, empty when it is not accepted; else `local`.
+    pub(super) fn who(&self, headers: &HeaderMap) -> Arc<str> {
+        let Some(tokens) = &self.tokens else { return LOCAL.into() };
+        bearer(headers).and_then(|token| tokens.bearer(token)).cloned().unwrap_or_default()
     }
 
     /// Loopback names, the bind address, and what the operator allowed. A listener on every address is known by any address:
@@ -42,10 +55,6 @@ impl Guard {
             Err(_) => host == "localhost" || self.hosts.iter().any(|known| known == host),
         }
     }
-}
-
-fn digest(token: &[u8]) -> [u8; 32] {
-    Sha256::digest(token).into()
 }
 
 /// The host that a request names, in lower case and without port or brackets.
@@ -116,7 +125,7 @@ mod tests {
 
     #[test]
     fn tokens() {
-        let guard = Guard::new(Some("s3cret"), "127.0.0.1:8002".parse().unwrap(), &[]);
+        let guard = Guard::new(Tokens::parse("s3cret").ok(), "127.0.0.1:8002".parse().unwrap(), &[]);
         for (given, want) in [
             ("Bearer s3cret", Some(true)),
             ("bearer  s3cret ", Some(true)),
@@ -129,6 +138,21 @@ mod tests {
             assert_eq!(look(&guard, "/", &[("authorization", given)]).token, want, "{given}");
         }
         assert_eq!(look(&guard, "/", &[]).token, None);
+    }
+
+    #[test]
+    fn names() {
+        let bind = "127.0.0.1:8002".parse().unwrap();
+        let guarded = Guard::new(Tokens::parse("ann:a1\nbob:b2").ok(), bind, &[]);
+        let open = Guard::new(None, bind, &[]);
+        for (given, guarded_name) in
+            [("Bearer b2", "bob"), ("Bearer a1", "ann"), ("Bearer guess", ""), ("Basic b2", "")]
+        {
+            let headers = HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static(given))]);
+            assert_eq!(&*guarded.who(&headers), guarded_name, "{given}");
+            assert_eq!(&*open.who(&headers), "local", "{given}");
+        }
+        assert_eq!(&*guarded.who(&HeaderMap::new()), "");
     }
 
     #[test]

@@ -1,27 +1,60 @@
-//! The ops listener: metrics, health, and what operators ask about models. It has a thread of its own, so that it answers when
-//! the data listeners are at their limit. Which request may do what is `policy`'s to say, who asks is found out by `auth`.
+//! The ops listener: metrics, health, and what operators ask about models and routes. It has a thread of its own, so that it
+//! answers when the data listeners are at their limit. Which request may do what is `policy`'s to say.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `paths` | every path there is, and what it is about |
+//! | `auth`, [`tokens`] | who asks, and who may |
+//! | `models`, `scores` | the JSON about models |
+//! | `routes` | the API of routes: questions, changes, refusals |
+//! | `bodies`, `query`, `conditions` | what a change of a route says: its body, its query, its `If-Match` |
+//! | `views`, `report` | the JSON about routes |
+//! | `refusal` | why something was not done |
+//! | `audit` | the record of what was attempted |
+//! | `openapi` | the description of all of it |
 
+mod audit;
 mod auth;
+mod bodies;
+mod conditions;
 mod models;
+mod openapi;
+mod paths;
+mod query;
+mod refusal;
+mod report;
+mod routes;
+mod scores;
+mod tokens;
+mod views;
 
-use std::{borrow::Cow, net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
+use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, request::Parts};
 use hyper::body::Incoming;
 
-use self::auth::Guard;
+use self::{
+    audit::Attempt,
+    auth::Guard,
+    paths::{Asked, Topic},
+    refusal::Refusal,
+    routes::Call,
+};
 use super::{
     body::Body,
     connection::Handler,
     http::{
-        health,
-        reply::{self, Failed, json, typed},
-        route::{Route, decoded, parse},
+        body, health,
+        reply::{self, json, typed},
     },
+    intake::Intake,
     middleware::{Echo, guarded},
     policy::{Action, OpsRules, decide_ops},
 };
 use crate::{gateway::Gateway, types::Error};
+
+pub use tokens::Tokens;
 
 /// What Prometheus wants its text to be called.
 const METRICS_TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -31,12 +64,14 @@ const METRICS_TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=
 pub struct OpsOptions {
     /// Where it binds.
     pub bind: SocketAddr,
-    /// Without it, whoever reaches the listener may do everything.
-    pub token: Option<String>,
+    /// Without them, whoever reaches the listener may do everything.
+    pub tokens: Option<Tokens>,
     /// Nothing but metrics and health.
     pub readonly: bool,
     /// Names that it answers to beside loopback and its address.
     pub hosts: Vec<String>,
+    /// The bounds on request bodies.
+    pub intake: Intake,
 }
 
 /// The handler of the ops listener.
@@ -47,134 +82,95 @@ struct Inner {
     gateway: Arc<Gateway>,
     guard: Guard,
     rules: OpsRules,
-}
-
-/// What the ops listener is asked.
-enum Question<'p> {
-    Live,
-    Ready,
-    Metrics,
-    Models,
-    Model(Cow<'p, str>),
-    Load(Cow<'p, str>),
-    Unload(Cow<'p, str>),
+    intake: Intake,
 }
 
 impl OpsService {
     /// A handler over `gateway`.
     pub fn new(gateway: Arc<Gateway>, options: &OpsOptions) -> Self {
-        let guard = Guard::new(options.token.as_deref(), options.bind, &options.hosts);
+        let guard = Guard::new(options.tokens.clone(), options.bind, &options.hosts);
         let rules = OpsRules { token: guard.has_token(), readonly: options.readonly };
-        Self(Arc::new(Inner { gateway, guard, rules }))
+        Self(Arc::new(Inner { gateway, guard, rules, intake: options.intake.small() }))
     }
 }
 
 impl Handler for OpsService {
     async fn call(&self, request: Request<Incoming>, _: SocketAddr) -> Response<Body> {
         let mut echo = Echo::of(request.headers());
-        let (parts, _body) = request.into_parts();
-        let head = parts.method == Method::HEAD;
-        let outcome = guarded(self.0.answer(&parts)).await.and_then(|outcome| outcome);
-        let answer = outcome.unwrap_or_else(|error| Failed::Error(error).answer(&mut echo));
-        let mut answer = if head { reply::without_body(answer) } else { answer };
+        let (parts, body) = request.into_parts();
+        let outcome = guarded(self.0.answer(&parts, body)).await;
+        let outcome = outcome.unwrap_or_else(|panicked| Err(panicked.into()));
+        let answer = outcome.unwrap_or_else(|refusal| {
+            let text = refusal.text();
+            let answer = refusal.answer(&mut echo);
+            self.0.record(&parts, answer.status(), &text);
+            answer
+        });
+        let mut answer = if parts.method == Method::HEAD { reply::without_body(answer) } else { answer };
         echo.write(answer.headers_mut());
         answer
     }
 }
 
 impl Inner {
-    async fn answer(&self, parts: &Parts) -> Result<Response<Body>, Error> {
-        let Some(question) = question(parts.uri.path()) else { return Ok(reply::not_found()) };
-        let (action, methods) = question.needs();
-        if !reply::allows(methods, &parts.method) {
-            return Ok(reply::not_allowed(methods));
+    async fn answer(&self, parts: &Parts, body: Incoming) -> Result<Response<Body>, Refusal> {
+        let Some(asked) = Asked::parse(parts.uri.path()) else { return Ok(reply::not_found()) };
+        if !reply::allows(asked.methods, &parts.method) {
+            return Ok(reply::not_allowed(asked.methods));
         }
+        let action = asked.action(&parts.method);
         decide_ops(self.rules, action, self.guard.look(parts))?;
-        let gateway = &self.gateway;
-        match question {
-            Question::Live => Ok(health::live(gateway)),
-            Question::Ready => Ok(health::ready(gateway)),
-            Question::Metrics => Ok(typed(StatusCode::OK, METRICS_TEXT, gateway.metrics().render())),
-            Question::Models => models::all(gateway).map(json),
-            Question::Model(name) => models::one(gateway, &name).map(json),
-            Question::Load(name) => gateway.registry().look_again(&name).map(|()| accepted()),
-            Question::Unload(name) => gateway.registry().unload(&name).await.map(|()| json("{}")),
+        let (gateway, name) = (&self.gateway, asked.name(0));
+        let (body, _share) = match action {
+            Action::Write => body::take(&self.intake, &parts.headers, body).await?,
+            _ => (Bytes::new(), self.intake.budget.share()),
+        };
+        match asked.topic {
+            Topic::Live => Ok(health::live(gateway)),
+            Topic::Ready => Ok(health::ready(gateway)),
+            Topic::Metrics => Ok(typed(StatusCode::OK, METRICS_TEXT, gateway.metrics().render())),
+            Topic::OpenApi => Ok(json(openapi::document())),
+            Topic::Models => Ok(json(models::all(gateway)?)),
+            Topic::Model => Ok(json(models::one(gateway, name)?)),
+            Topic::Load | Topic::Unload => {
+                let why = bodies::reason(&body)?.why.or(routes::why(&parts.headers)?);
+                let answer = match asked.topic {
+                    Topic::Load => gateway.registry().look_again(name).map(|()| accepted())?,
+                    _ => gateway.registry().unload(name).await.map(|()| json("{}"))?,
+                };
+                self.attempt(parts).done(why.as_deref().unwrap_or_default());
+                Ok(answer)
+            }
+            Topic::Scores => Ok(json(scores::of(gateway, name)?)),
+            Topic::Routes
+            | Topic::Route
+            | Topic::Weights
+            | Topic::Rollback
+            | Topic::History
+            | Topic::Revision
+            | Topic::Assignment
+            | Topic::Report => {
+                let who = self.guard.who(&parts.headers);
+                let keeper = gateway.routes().ok_or_else(|| Error::unavailable("routes: this server follows none"))?;
+                routes::answer(&**keeper, gateway.metrics(), Call { asked: &asked, parts, who, body }).await
+            }
         }
+    }
+
+    /// Records an attempt to change something that was refused. What is done is recorded by who does it.
+    fn record(&self, parts: &Parts, status: StatusCode, text: &str) {
+        let Some(asked) = Asked::parse(parts.uri.path()) else { return };
+        if reply::allows(asked.methods, &parts.method) && asked.action(&parts.method) == Action::Write {
+            self.attempt(parts).refused(status, text);
+        }
+    }
+
+    fn attempt<'p>(&self, parts: &'p Parts) -> Attempt<'p> {
+        Attempt { who: self.guard.who(&parts.headers), method: &parts.method, path: parts.uri.path() }
     }
 }
 
 /// 202: it has been noted and is being done.
 fn accepted() -> Response<Body> {
     typed(StatusCode::ACCEPTED, reply::JSON, "{}")
-}
-
-fn question(path: &str) -> Option<Question<'_>> {
-    match parse(path) {
-        Some(Route::Live) => return Some(Question::Live),
-        Some(Route::Ready) => return Some(Question::Ready),
-        _ => {}
-    }
-    if path == "/metrics" {
-        return Some(Question::Metrics);
-    }
-    let rest = path.strip_prefix("/ops/models")?;
-    let mut segments = rest.split('/').skip(1);
-    match (segments.next(), segments.next(), segments.next()) {
-        (None, ..) if rest.is_empty() => Some(Question::Models),
-        (Some(name), None, _) => decoded(name).map(Question::Model),
-        (Some(name), Some("load"), None) => decoded(name).map(Question::Load),
-        (Some(name), Some("unload"), None) => decoded(name).map(Question::Unload),
-        _ => None,
-    }
-}
-
-impl Question<'_> {
-    /// What it does, and the methods it takes.
-    fn needs(&self) -> (Action, &'static str) {
-        match self {
-            Question::Live | Question::Ready => (Action::Probe, "GET, HEAD"),
-            Question::Metrics => (Action::Metrics, "GET, HEAD"),
-            Question::Models | Question::Model(_) => (Action::Read, "GET, HEAD"),
-            Question::Load(_) | Question::Unload(_) => (Action::Write, "POST"),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn questions() {
-        let shown = |path: &str| {
-            question(path).map(|question| match question {
-                Question::Live => "live".to_owned(),
-                Question::Ready => "ready".to_owned(),
-                Question::Metrics => "metrics".to_owned(),
-                Question::Models => "models".to_owned(),
-                Question::Model(name) => format!("model {name}"),
-                Question::Load(name) => format!("load {name}"),
-                Question::Unload(name) => format!("unload {name}"),
-            })
-        };
-        for (path, want) in [
-            ("/healthz", Some("live")),
-            ("/v2/health/ready", Some("ready")),
-            ("/metrics", Some("metrics")),
-            ("/ops/models", Some("models")),
-            ("/ops/models/m", Some("model m")),
-            ("/ops/models/a%20b", Some("model a b")),
-            ("/ops/models/m/load", Some("load m")),
-            ("/ops/models/m/unload", Some("unload m")),
-            ("/ops/models/", None),
-            ("/ops/modelsx", None),
-            ("/ops/models/m/reload", None),
-            ("/ops/models/m/load/x", None),
-            ("/metrics/", None),
-            ("/v2/models/m/infer", None),
-            ("/", None),
-        ] {
-            assert_eq!(shown(path).as_deref(), want, "{path}");
-        }
-    }
 }
