@@ -48,13 +48,34 @@ pub struct Loaded<'a> {
     pub signature: &'a Signature,
 }
 
-/// The start-up text: a table, the addresses on one line, a curl line.
-pub fn banner(addresses: Addresses, models: &[Started<'_>], paint: Paint) -> String {
+/// A route that was there at start-up.
+#[derive(Clone, Debug)]
+pub struct StartedRoute {
+    /// Its name.
+    pub name: String,
+    /// The revision that answers; empty when none does.
+    pub revision: String,
+    /// Whether it answers.
+    pub state: ModelState,
+    /// `split`, `cascade`, `switch` or `ensemble`; empty when its text is not in order.
+    pub kind: &'static str,
+    /// The models and routes that it names.
+    pub parts: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// The start-up text: a table of models and one of routes, the addresses on one line, a curl line.
+pub fn banner(addresses: Addresses, models: &[Started<'_>], routes: &[StartedRoute], paint: Paint) -> String {
     let mut text = String::new();
     if models.is_empty() {
         text.push_str("no models in the registry yet\n");
     } else {
         text.push_str(&table(models).without_empty_columns().render(paint));
+    }
+    if !routes.is_empty() {
+        text.push('\n');
+        text.push_str(&route_table(routes).without_empty_columns().render(paint));
     }
     let Addresses { http, grpc, ops } = addresses;
     // Writing into a string cannot fail.
@@ -78,6 +99,21 @@ fn table(models: &[Started<'_>]) -> Table {
             loaded.map_or_else(String::new, |l| batching(l.batch_limit, l.merging_off.is_some())).into(),
             load_time.unwrap_or_default().into(),
             loaded.and_then(|loaded| loaded.merging_off.as_deref()).unwrap_or(model.reason).into(),
+        ]);
+    }
+    table
+}
+
+fn route_table(routes: &[StartedRoute]) -> Table {
+    let mut table = Table::new(&["ROUTE", "REVISION", "STATE", "KIND", "PARTS", "REASON"]);
+    for route in routes {
+        table.row([
+            route.name.as_str().into(),
+            Cell::new(&route.revision, Tone::Plain),
+            Cell::new(route.state.as_str(), Tone::of_state(route.state.as_str())),
+            route.kind.into(),
+            route.parts.as_str().into(),
+            route.reason.as_str().into(),
         ]);
     }
     table
@@ -194,13 +230,25 @@ mod tests {
             reason: "model.onnx: empty",
             loaded: None,
         };
-        let text = banner(addresses("0.0.0.0"), &[broken, ready("small", &small), whole], Paint::NONE);
+        let route = StartedRoute {
+            name: "cascade".to_owned(),
+            revision: "12".to_owned(),
+            state: ModelState::Ready,
+            kind: "cascade",
+            parts: "small, whole".to_owned(),
+            reason: String::new(),
+        };
+        let models = [broken, ready("small", &small), whole];
+        let text = banner(addresses("0.0.0.0"), &models, &[route], Paint::NONE);
         assert_eq!(
             text,
             "MODEL   VERSION  STATE        ENGINE  BATCHING  LOAD   REASON\n\
              broken  1        UNAVAILABLE  -       -         -      model.onnx: empty\n\
              small   2        READY        tract   up to 16  12 ms  -\n\
              whole   2        READY        tract   off       12 ms  rows depend on each other\n\
+             \n\
+             ROUTE    REVISION  STATE  KIND     PARTS\n\
+             cascade  12        READY  cascade  small, whole\n\
              \n\
              listening: http 0.0.0.0:8000  grpc 0.0.0.0:8001  ops 0.0.0.0:8002\n\
              try: curl -s http://127.0.0.1:8000/v2/models/small/infer -d '{\"inputs\":[\
@@ -211,7 +259,7 @@ mod tests {
 
     #[test]
     fn an_empty_registry_still_says_where_it_listens() {
-        let text = banner(addresses("::"), &[], Paint::NONE);
+        let text = banner(addresses("::"), &[], &[], Paint::NONE);
         assert_eq!(text, "no models in the registry yet\n\nlistening: http [::]:8000  grpc [::]:8001  ops [::]:8002\n");
     }
 

@@ -1,11 +1,11 @@
 //! `weir serve`: from arguments to options, and what start-up prints.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::Args;
 
 use super::{
-    banner::{Loaded, Started, banner},
+    banner::{Loaded, Started, StartedRoute, banner},
     exit::Failure,
     flags::ServeFlags,
     layers, refusal,
@@ -13,9 +13,11 @@ use super::{
 };
 use crate::{
     app::{App, LogFormat, ServeOptions},
+    compose::RouteState,
+    gateway::Gateway,
     observe,
     registry::{ModelEntry, Snapshot, VersionEntry},
-    types::ModelState,
+    types::{ModelState, Readiness, VersionRef},
 };
 
 /// What `weir serve` takes.
@@ -61,7 +63,8 @@ fn serve(options: ServeOptions) -> Result<ExitCode, Failure> {
     let addresses = *app.addresses();
     let ran = app.run(|gateway| {
         let snapshot = gateway.registry().snapshot();
-        super::print(&banner(addresses, &started(&snapshot), Paint::of_stdout()));
+        let routes = started_routes(gateway);
+        super::print(&banner(addresses, &started(&snapshot), &routes, Paint::of_stdout()));
     });
     ran.map_err(|error| Failure::problem(error.to_string()))
 }
@@ -69,6 +72,31 @@ fn serve(options: ServeOptions) -> Result<ExitCode, Failure> {
 /// What start-up came to, version by version.
 fn started(snapshot: &Snapshot) -> Vec<Started<'_>> {
     snapshot.models.values().flat_map(|entry| lines(entry)).collect()
+}
+
+/// What start-up came to, route by route.
+fn started_routes(gateway: &Gateway) -> Vec<StartedRoute> {
+    let routes = gateway.routes().map(|routes| routes.list()).unwrap_or_default();
+    let line = |route: &Arc<RouteState>| {
+        let name = route.name.to_string();
+        let live = route.live.as_ref();
+        let mut parts: Vec<&str> =
+            live.map(|live| live.spec.parts().iter().map(|(_, part)| part.name.as_str()).collect()).unwrap_or_default();
+        parts.dedup();
+        let state = match gateway.model_ready(&name, &VersionRef::Policy) {
+            Readiness::Ready => ModelState::Ready,
+            Readiness::NotReady(_) | Readiness::Unknown(_) => ModelState::Unavailable,
+        };
+        StartedRoute {
+            revision: live.map(|live| live.revision.number.to_string()).unwrap_or_default(),
+            state,
+            kind: live.map_or("", |live| live.spec.kind.as_str()),
+            parts: parts.join(", "),
+            reason: route.problems.join("; "),
+            name,
+        }
+    };
+    routes.iter().map(line).collect()
 }
 
 fn lines(entry: &ModelEntry) -> Vec<Started<'_>> {

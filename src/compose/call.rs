@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tracing::Instrument as _;
+
 use super::{
     route::RouteNode,
     sink::{Prediction, PredictionSink},
@@ -201,9 +203,10 @@ impl Part {
     /// As [`crate::scheduler::Lane::run`], or what the route says.
     pub(super) async fn ask(&self, rows: &Rows, call: Call<'_>) -> Result<Reply, Error> {
         let rows = self.arranged(rows)?;
+        let span = tracing::debug_span!("ask", model = &*self.name, version = &*self.version, rows = rows.rows);
         match &self.callee {
-            Callee::Model(leaf) => leaf.run(rows, call).await,
-            Callee::Route(route) => route.run(rows, call).await,
+            Callee::Model(leaf) => leaf.run(rows, call).instrument(span).await,
+            Callee::Route(route) => route.run(rows, call).instrument(span).await,
         }
     }
 
