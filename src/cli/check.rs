@@ -51,7 +51,8 @@ pub fn run(command: CheckCommand) -> Result<Report, Failure> {
     let routes = command.routes.as_deref().unwrap_or(&root);
     let unreadable =
         |what: &str, path: &std::path::Path, error| Failure::usage(format!("{what} {}: {error}", path.display()));
-    let files = RouteFiles::read(routes).map_err(|error| unreadable("routes", routes, error));
+    let folder = if command.routes.is_some() { "routes" } else { "registry" };
+    let files = RouteFiles::read(routes).map_err(|error| unreadable(folder, routes, error));
     let found = files.and_then(|files| {
         let found = registry::check(&root, &loader, &files.named());
         Ok((files, found.map_err(|error| unreadable("registry", &root, error))?))

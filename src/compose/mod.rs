@@ -64,7 +64,7 @@ mod world;
 pub use call::{Call, Facts, Reply, SplitFacts};
 pub use change::{Author, Change, ChangeError, Changed, Edit, Expect, LiveRoute, Revision, RouteState};
 pub use check::{Compiled, RouteFiles};
-pub use keeper::{Routes, RoutesConfig, RoutesError};
+pub use keeper::{Attempt, Routes, RoutesConfig, RoutesError};
 pub use model::Target;
 pub use route::Route;
 pub use shadow::Shadow;

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::{
     compose::{ChangeError, Edit},
-    types::{ModelName, rfc3339},
+    types::rfc3339,
 };
 
 /// What events of the record are told apart by.
@@ -29,14 +29,17 @@ pub(super) struct Audit {
 
 /// An attempt to change a route.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Attempt<'a> {
-    pub(super) route: &'a ModelName,
-    pub(super) who: &'a str,
-    pub(super) why: &'a str,
+pub struct Attempt<'a> {
+    /// The route, as it was called: it need not be one.
+    pub route: &'a str,
+    /// Who made it; empty when that is not known.
+    pub who: &'a str,
+    /// Why; empty when that was not said, or not read.
+    pub why: &'a str,
     /// `put`, `weights`, `rollback`, `delete`, or `edit` for one by hand.
-    pub(super) action: &'a str,
+    pub action: &'a str,
     /// The revision that was live before.
-    pub(super) from: Option<u64>,
+    pub from: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -64,7 +67,7 @@ impl Audit {
     /// It was made: the route is at revision `to`.
     pub(super) fn made(&self, attempt: Attempt<'_>, to: u64, at: SystemTime) {
         let Attempt { route, who, why, action, from } = attempt;
-        tracing::info!(target: TARGET, %route, who, why, from, to, action, outcome = "ok", "route changed");
+        tracing::info!(target: TARGET, route, who, why, from, to, action, outcome = "ok", "route changed");
         self.write(attempt, Some(to), "ok", at);
     }
 
@@ -77,14 +80,18 @@ impl Audit {
             ChangeError::Conflict(_) => "conflict",
             ChangeError::Failed(_) => "failed",
         };
-        let outcome = format!("{what}: {error}");
+        self.turned_away(attempt, &format!("{what}: {error}"), at);
+    }
+
+    /// It was not made, for a reason that is already text.
+    pub(super) fn turned_away(&self, attempt: Attempt<'_>, outcome: &str, at: SystemTime) {
         self.write(attempt, None, &outcome[..outcome.floor_char_boundary(MAX_OUTCOME)], at);
     }
 
     fn write(&self, attempt: Attempt<'_>, to: Option<u64>, outcome: &str, at: SystemTime) {
         let Some(mut file) = self.file.as_ref() else { return };
         let Attempt { route, who, why, action, from } = attempt;
-        let line = Line { at: rfc3339(at), who, route: route.as_str(), why, from, to, action, outcome };
+        let line = Line { at: rfc3339(at), who, route, why, from, to, action, outcome };
         // One write a line, so that lines of several processes do not mix.
         let written = serde_json::to_string(&line).map_err(io::Error::other);
         if let Err(error) = written.and_then(|line| file.write_all(format!("{line}\n").as_bytes())) {
@@ -112,8 +119,7 @@ mod tests {
     fn every_attempt_is_a_line() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("audit.jsonl");
-        let route = ModelName::parse("r").unwrap();
-        let attempt = Attempt { route: &route, who: "anna", why: "a \"b\"\nc", action: "weights", from: Some(3) };
+        let attempt = Attempt { route: "r", who: "anna", why: "a \"b\"\nc", action: "weights", from: Some(3) };
         let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1500);
         Audit::new(None).unwrap().made(attempt, 4, at);
         for _ in 0..2 {

@@ -121,7 +121,7 @@ impl Manager {
     fn recorded<'c>(&self, change: &'c Change) -> Attempt<'c> {
         let from = self.live.get(&change.route).map(|live| live.revision.number);
         let Change { route, author, edit, .. } = change;
-        Attempt { route, who: &author.who, why: &author.why, action: action(edit), from }
+        Attempt { route: route.as_str(), who: &author.who, why: &author.why, action: action(edit), from }
     }
 
     fn attempt(&mut self, change: &Change, loaded: &[String]) -> Outcome {

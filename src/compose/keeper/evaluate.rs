@@ -113,7 +113,7 @@ impl Manager {
             match kept.adopt(&file, note) {
                 Ok(entry) => {
                     kept.look(now, today);
-                    let attempt = Attempt { route: &name, who: "file", why: "", action: "edit", from: before };
+                    let attempt = Attempt { route: name.as_str(), who: "file", why: "", action: "edit", from: before };
                     self.tools.audit.made(attempt, entry.revision.number, today);
                     let set = Arc::make_mut(&mut choice.set);
                     if let Some(live) = set.get_mut(&name) {

@@ -1,12 +1,17 @@
 //! The routes as everybody else sees them: start their keeper, read what is live, ask for a change, end it.
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    audit::Audit,
+    audit::{Attempt, Audit},
     board::Board,
     inbox::{Inbox, stopping},
     manager::{Manager, Rules, Tools},
@@ -81,6 +86,7 @@ pub struct Routes {
     dir: PathBuf,
     board: Arc<Board>,
     inbox: Arc<Inbox>,
+    audit: Arc<Audit>,
     manager: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
@@ -111,17 +117,18 @@ impl Routes {
         let RoutesConfig { dir, watch, poll_interval, settle, patience, audit } = config;
         let audit = Audit::new(audit.as_deref())
             .map_err(|source| RoutesError::Audit { path: audit.unwrap_or_default(), source })?;
-        let board = Arc::new(Board::new());
+        let (board, audit) = (Arc::new(Board::new()), Arc::new(audit));
         let told = Arc::clone(&inbox);
         let watcher = Watcher::new(watch, move || told.look());
         let rules = Rules { dir: dir.clone(), watch, poll_interval, settle, patience };
         let (inbox_too, board_too) = (Arc::clone(&inbox), Arc::clone(&board));
-        let tools = Tools { inbox: inbox_too, board: board_too, compiler, models, audit, watcher };
+        let audit_too = Arc::clone(&audit);
+        let tools = Tools { inbox: inbox_too, board: board_too, compiler, models, audit: audit_too, watcher };
         let mut manager = Manager::new(rules, tools);
         manager.begin().map_err(|source| RoutesError::Unreadable { dir: dir.clone(), source })?;
         let thread = std::thread::Builder::new().name("weir-routes".to_owned()).spawn(move || manager.run());
         let manager = Mutex::new(Some(thread.map_err(RoutesError::NoThread)?));
-        Ok(Arc::new(Self { dir, board, inbox, manager }))
+        Ok(Arc::new(Self { dir, board, inbox, audit, manager }))
     }
 
     /// Every route, by name.
@@ -179,6 +186,11 @@ impl Routes {
             }
             None => Err(ChangeError::NotFound(format!("route '{name}': revision {number}: not found"))),
         }
+    }
+
+    /// Records an attempt that was turned away before it could be asked for here, with what it was told.
+    pub fn turned_away(&self, attempt: Attempt<'_>, outcome: &str) {
+        self.audit.turned_away(attempt, outcome, SystemTime::now());
     }
 
     /// Looks at the directory soon. Returns at once.

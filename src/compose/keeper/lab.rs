@@ -274,7 +274,7 @@ pub(super) fn manager(dir: &Path, world: &Arc<World>, settle: Duration) -> Manag
         board: Arc::new(Board::new()),
         compiler: Arc::clone(world) as Arc<dyn Compiler>,
         models: Arc::clone(world) as Arc<dyn Models>,
-        audit: Audit::new(Some(&audit)).unwrap(),
+        audit: Arc::new(Audit::new(Some(&audit)).unwrap()),
         watcher: Watcher::new(WatchMode::Off, || ()),
     };
     Manager::new(rules, tools)

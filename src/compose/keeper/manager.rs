@@ -46,7 +46,7 @@ pub(super) struct Tools {
     pub(super) board: Arc<Board>,
     pub(super) compiler: Arc<dyn Compiler>,
     pub(super) models: Arc<dyn Models>,
-    pub(super) audit: Audit,
+    pub(super) audit: Arc<Audit>,
     pub(super) watcher: Watcher,
 }
 

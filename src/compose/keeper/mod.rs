@@ -28,6 +28,7 @@ mod manager;
 mod scan;
 mod seam;
 
+pub use audit::Attempt;
 pub use handle::{Routes, RoutesConfig, RoutesError};
 pub use seam::{Compiler, Models};
 

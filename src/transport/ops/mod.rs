@@ -38,6 +38,7 @@ use self::{
     audit::Attempt,
     auth::Guard,
     paths::{Asked, Topic},
+    query::Query,
     refusal::Refusal,
     routes::Call,
 };
@@ -52,7 +53,7 @@ use super::{
     middleware::{Echo, guarded},
     policy::{Action, OpsRules, decide_ops},
 };
-use crate::{gateway::Gateway, types::Error};
+use crate::{compose::Attempt as Change, gateway::Gateway, types::Error};
 
 pub use tokens::Tokens;
 
@@ -101,9 +102,9 @@ impl Handler for OpsService {
         let outcome = guarded(self.0.answer(&parts, body)).await;
         let outcome = outcome.unwrap_or_else(|panicked| Err(panicked.into()));
         let answer = outcome.unwrap_or_else(|refusal| {
-            let text = refusal.text();
+            let (text, unrecorded) = (refusal.text(), refusal.is_unrecorded());
             let answer = refusal.answer(&mut echo);
-            self.0.record(&parts, answer.status(), &text);
+            self.0.record(&parts, answer.status(), &text, unrecorded);
             answer
         });
         let mut answer = if parts.method == Method::HEAD { reply::without_body(answer) } else { answer };
@@ -157,12 +158,23 @@ impl Inner {
         }
     }
 
-    /// Records an attempt to change something that was refused. What is done is recorded by who does it.
-    fn record(&self, parts: &Parts, status: StatusCode, text: &str) {
+    /// Records an attempt to change something that was refused: in the log always, in the audit file unless that has it. What is
+    /// done is recorded by who does it. A dry run is no attempt, unless by somebody who may not ask.
+    fn record(&self, parts: &Parts, status: StatusCode, text: &str, unrecorded: bool) {
         let Some(asked) = Asked::parse(parts.uri.path()) else { return };
-        if reply::allows(asked.methods, &parts.method) && asked.action(&parts.method) == Action::Write {
-            self.attempt(parts).refused(status, text);
+        let stranger = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+        let dry_run = Query::read(parts.uri.query(), &["dry_run"]).and_then(|query| query.flag("dry_run"));
+        let is_attempt = reply::allows(asked.methods, &parts.method) && asked.action(&parts.method) == Action::Write;
+        if !is_attempt || (dry_run == Ok(true) && !stranger) {
+            return;
         }
+        let attempt = self.attempt(parts);
+        if let (Some(keeper), Some(action), true) = (self.gateway.routes(), asked.change(&parts.method), unrecorded) {
+            let why = routes::why(&parts.headers).ok().flatten().unwrap_or_default();
+            let change = Change { route: asked.name(0), who: &attempt.who, why: &why, action, from: None };
+            keeper.turned_away(change, &format!("{status}: {text}"));
+        }
+        attempt.refused(status, text);
     }
 
     fn attempt<'p>(&self, parts: &'p Parts) -> Attempt<'p> {

@@ -94,6 +94,17 @@ impl<'p> Asked<'p> {
         self.names.get(at).map_or("", |name| name)
     }
 
+    /// What a change of a route with this method is called in the record; `None` when it is none.
+    pub(super) fn change(&self, method: &Method) -> Option<&'static str> {
+        match self.topic {
+            Topic::Route if *method == Method::PUT => Some("put"),
+            Topic::Route if *method == Method::DELETE => Some("delete"),
+            Topic::Weights => Some("weights"),
+            Topic::Rollback => Some("rollback"),
+            _ => None,
+        }
+    }
+
     /// What a request with this method does, for the policy.
     pub(super) fn action(&self, method: &Method) -> Action {
         let reads = matches!(*method, Method::GET | Method::HEAD);
@@ -168,6 +179,11 @@ mod tests {
             assert_eq!(action("/ops/models/m/load", &method), Action::Write);
         }
         assert_eq!(action("/livez", &Method::GET), Action::Probe);
+        let change = |path, method: &Method| Asked::parse(path).unwrap().change(method);
+        assert_eq!(change("/ops/routes/r", &Method::PUT), Some("put"));
+        assert_eq!(change("/ops/routes/r", &Method::GET), None);
+        assert_eq!(change("/ops/routes/r/rollback", &Method::POST), Some("rollback"));
+        assert_eq!(change("/ops/models/m/load", &Method::POST), None);
     }
 
     #[test]

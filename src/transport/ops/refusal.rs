@@ -33,6 +33,8 @@ pub(super) enum Refusal {
     Unconditional(&'static str),
     /// 400: everything that is wrong.
     Problems(Vec<String>),
+    /// The keeper of the routes refused it, and has recorded that.
+    Kept(Box<Refusal>),
 }
 
 impl<E: Into<Failed>> From<E> for Refusal {
@@ -67,7 +69,13 @@ impl Refusal {
             Refusal::NotFound(text) | Refusal::Conflict(text) | Refusal::Stale(text, _) => text.clone(),
             Refusal::Unconditional(text) => (*text).to_owned(),
             Refusal::Problems(problems) => problems.join("; "),
+            Refusal::Kept(refusal) => refusal.text(),
         }
+    }
+
+    /// True when nobody has recorded it yet.
+    pub(super) fn is_unrecorded(&self) -> bool {
+        !matches!(self, Refusal::Kept(_))
     }
 
     /// The answer.
@@ -76,6 +84,7 @@ impl Refusal {
         let tidy = Error::invalid(self.text());
         let status = match self {
             Refusal::Failed(failed) => return failed.answer(echo),
+            Refusal::Kept(refusal) => return refusal.answer(echo),
             Refusal::Problems(problems) => {
                 let body = views::json(&Problems { error: tidy.text(), problems: &problems });
                 return match body {

@@ -209,12 +209,7 @@ impl Write {
 
 /// Makes a change under its condition. The keeper compares with one revision; a condition that names more is tried again while
 /// the route moves among them.
-async fn held(
-    keeper: &impl Keeper,
-    mut change: Change,
-    condition: &Condition,
-    kind: Kind,
-) -> Result<Changed, ChangeError> {
+async fn held(keeper: &impl Keeper, mut change: Change, condition: &Condition, kind: Kind) -> Result<Changed, Refusal> {
     let route = change.route.clone();
     let mut attempts = 0;
     loop {
@@ -222,7 +217,7 @@ async fn held(
         change.expect = match condition.expect(live) {
             Ok(expect) => expect,
             Err(NotMet) if live.is_none() && !kind.creates() => {
-                return Err(ChangeError::NotFound(not_found(route.as_str()).text().to_owned()));
+                return Err(not_found(route.as_str()).into());
             }
             Err(NotMet) => return Err(stale(&route, live)),
         };
@@ -232,18 +227,18 @@ async fn held(
                 if attempts < ATTEMPTS
                     && *condition != Condition::Absent
                     && condition.expect(Some(Some(live))).is_ok() => {}
-            outcome => return outcome,
+            outcome => return outcome.map_err(|error| Refusal::Kept(Box::new(error.into()))),
         }
     }
 }
 
-fn stale(route: &ModelName, live: Option<Option<u64>>) -> ChangeError {
+fn stale(route: &ModelName, live: Option<Option<u64>>) -> Refusal {
     let text = match live {
         None => format!("route '{route}': not found, so no if-match holds"),
         Some(None) => format!("route '{route}': no revision serves, so only if-match: * holds"),
         Some(Some(live)) => format!("route '{route}': at revision {live}, which if-match does not name"),
     };
-    ChangeError::Stale { text, live: live.flatten() }
+    Refusal::Stale(text, live.flatten())
 }
 
 fn required(kind: Kind) -> Refusal {

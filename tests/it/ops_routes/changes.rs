@@ -146,18 +146,43 @@ async fn the_record_has_every_attempt() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
     std::fs::write(file("tokens"), "ann:first\nbob:second\n").unwrap();
-    let flags = ["--ops-token-file", &file("tokens"), "--log-format", "json"];
+    let flags = ["--ops-token-file", &file("tokens"), "--log-format", "json", "--ops-audit-file", &file("audit")];
     let server = gateway(Some(CHECKOUT), &flags).await;
     let mut operator = Operator::of(&server);
     let weights = "PATCH /ops/routes/checkout/weights";
     let (ann, bob) = (("authorization", "Bearer first"), ("authorization", "Bearer bob:second"));
     operator.change(weights, &[ann], r#"{"control":80,"why":"errors are down"}"#).await;
     operator.change("POST /ops/routes/checkout/rollback", &[bob], r#"{"to":1}"#).await;
-    for (headers, status) in
-        [(&[][..], 401), (&[("authorization", "Bearer guess")], 401), (&[ann, ("if-match", "\"1\"")], 412)]
-    {
-        assert_eq!(operator.send(weights, headers, r#"{"control":1}"#).await.status, status);
+    for (headers, body, status) in [
+        (&[][..], "", 401),
+        (&[("authorization", "Bearer guess")], "", 401),
+        (&[ann, ("if-match", "\"1\"")], r#"{"control":1}"#, 412),
+        (&[ann], r#"{"nobody":1,"why":"a slip"}"#, 400),
+    ] {
+        assert_eq!(operator.send(weights, headers, body).await.status, status);
     }
+    let dry = format!("{weights}?dry_run=true");
+    assert_eq!(operator.send(&dry, &[ann, ("if-match", "\"1\"")], r#"{"control":1}"#).await.status, 412);
+    let audit = std::fs::read_to_string(file("audit")).unwrap();
+    let audit: Vec<Value> = audit.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told: Vec<_> = audit
+        .iter()
+        .map(|line| {
+            let outcome = line["outcome"].as_str().unwrap().split([':', ' ']).next().unwrap().to_owned();
+            (line["who"].as_str().unwrap(), line["action"].as_str().unwrap(), outcome, line["to"].as_u64())
+        })
+        .collect();
+    let want = [
+        ("file", "edit", "ok", Some(1)),
+        ("ann", "weights", "ok", Some(2)),
+        ("bob", "rollback", "ok", Some(3)),
+        ("", "weights", "401", None),
+        ("", "weights", "401", None),
+        ("ann", "weights", "412", None),
+        ("ann", "weights", "refused", None),
+    ];
+    assert_eq!(told, want.map(|(who, action, outcome, to)| (who, action, outcome.to_owned(), to)));
+    assert_eq!((&audit[1]["why"], &audit[6]["why"]), (&json!("errors are down"), &json!("a slip")));
     let reply = operator.send("GET /ops/routes/checkout/history", &[ann], "").await.json();
     let who: Vec<_> = reply["revisions"].as_array().unwrap().iter().map(|entry| entry["who"].clone()).collect();
     assert_eq!(who, ["bob", "ann", "file"]);
@@ -165,7 +190,7 @@ async fn the_record_has_every_attempt() {
     let lines = until("the record is written", PATIENCE, async || {
         let lines: Vec<Value> = server.logs().lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         let audit: Vec<Value> = lines.into_iter().filter(|line| line["target"] == "weir::audit").collect();
-        (audit.iter().filter(|line| line["status"].is_number()).count() == 3).then_some(audit)
+        (audit.iter().filter(|line| line["status"].is_number()).count() == 4).then_some(audit)
     })
     .await;
     let made: Vec<_> = lines.iter().filter(|line| line["to"].is_number()).collect();
@@ -177,7 +202,7 @@ async fn the_record_has_every_attempt() {
     assert!(made.iter().any(|line| fields(line) == want), "{made:?}");
     let refused: Vec<_> = lines.iter().filter(|line| line["status"].is_number()).collect();
     let who: Vec<_> = refused.iter().map(|line| (line["who"].clone(), line["status"].as_u64().unwrap())).collect();
-    assert_eq!(who, [(json!(""), 401), (json!(""), 401), (json!("ann"), 412)]);
+    assert_eq!(who, [(json!(""), 401), (json!(""), 401), (json!("ann"), 412), (json!("ann"), 400)]);
     assert!(refused.iter().all(|line| line["path"] == "/ops/routes/checkout/weights" && line["method"] == "PATCH"));
     assert!(!server.logs().contains("guess") && !server.logs().contains("second"), "no token is logged");
     assert!(server.stop().await.success());
