@@ -45,7 +45,7 @@ pub struct ServeFlags {
     /// Port for metrics, health and operations; 0 = any free one
     #[arg(long, value_name = "PORT")]
     pub ops_port: Option<u16>,
-    /// Folder of the routes; without effect in this build, which serves models only [default: the registry]
+    /// Folder of the routes, for a registry that cannot be written to [default: the registry]
     #[arg(long, value_name = "DIR")]
     pub routes: Option<PathBuf>,
     /// Threads that run models; 0 = one per core
