@@ -7,6 +7,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -48,13 +49,14 @@ pub(crate) async fn until<T>(what: &str, patience: Duration, mut look: impl Asyn
     }
 }
 
-/// A registry directory that a test may change.
-pub(crate) struct Registry(TempDir);
+/// A registry directory that a test may change. Clones are the same directory, for several gateways over it.
+#[derive(Clone)]
+pub(crate) struct Registry(Arc<TempDir>);
 
 impl Registry {
     /// Copies of models: (name, folder of this repository with version folders in it).
     pub(crate) fn new<S: AsRef<str>>(models: &[(&str, S)]) -> Self {
-        let registry = Self(tempfile::tempdir().unwrap());
+        let registry = Self(Arc::new(tempfile::tempdir().unwrap()));
         for (name, source) in models {
             registry.model(name, source.as_ref());
         }

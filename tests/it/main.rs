@@ -55,6 +55,8 @@ mod registry;
 #[cfg(test)]
 mod reload;
 #[cfg(test)]
+mod routes;
+#[cfg(test)]
 mod rpc;
 #[cfg(test)]
 mod site;

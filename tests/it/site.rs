@@ -80,7 +80,8 @@ impl Site {
         Self::listen(gateway, plan, script, folder)
     }
 
-    fn listen(gateway: Arc<Gateway>, plan: Plan, script: Script, folder: tempfile::TempDir) -> Self {
+    /// Listens before a gateway. Its models need not be the fake.
+    pub(crate) fn listen(gateway: Arc<Gateway>, plan: Plan, script: Script, folder: tempfile::TempDir) -> Self {
         let bind = || Endpoint::bind(([127, 0, 0, 1], 0).into()).unwrap();
         let (data, ops) = (bind(), bind());
         let budget = Budget::new(plan.max_inflight);
