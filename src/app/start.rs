@@ -184,6 +184,14 @@ async fn until_started(gateway: &Gateway) {
             return;
         }
     }
+    // Routes answer a moment before they are shown, and what is printed is what is shown.
+    let Some(routes) = gateway.routes() else { return };
+    let mut changed = routes.changed();
+    while !routes.started() {
+        if changed.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 fn bind(option: &str, host: IpAddr, port: u16) -> Result<Endpoint, StartError> {
