@@ -154,6 +154,9 @@ fn the_demo_registry_is_good() {
     for (path, text) in demo_files("manifest.json") {
         assert_eq!(parse_manifest_json(&text).err(), None, "{path:?}");
     }
+    for (path, text) in demo_files("route.toml") {
+        assert_eq!(parse_route_toml(&text).err(), None, "{path:?}");
+    }
     for (path, text) in demo_files("model.toml") {
         assert_eq!(parse_model_toml(&text).err(), None, "{path:?}");
     }

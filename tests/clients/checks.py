@@ -29,7 +29,11 @@ DEMO = {
     "digits-linear": ["1", "2"],
     "digits-cnn": ["1"],
     "breast-cancer-mlp": ["1"],
+    "digits-orientation": ["1"],
+    "digits-sideways": ["1"],
     "wine-forest": ["1"],
+    "wine-linear": ["1"],
+    "wine-mlp": ["1"],
     "diabetes-forest": ["1"],
 }
 IDENTITIES = ["fp32", "fp64", "fp16", "int8", "int16", "int32", "int64", "uint8", "bool", "string"]

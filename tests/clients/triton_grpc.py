@@ -233,7 +233,7 @@ async def aio_all():
             assert seen == len(work), f"{seen} of {len(work)}"
 
         await checks.run_async("aio health, metadata, config, statistics, index", state)
-        await checks.run_async("aio 72 requests at once", together)
+        await checks.run_async("aio 120 requests at once", together)
         await checks.run_async("aio stream_infer", streamed)
 
 
@@ -260,7 +260,7 @@ def main():
     checks.run("gzip", compression, "gzip")
     checks.run("deflate", compression, "deflate")
     checks.run("22,000 rows in one request of 5.6 MB", large)
-    checks.run("async_infer, 72 requests under way", async_infer)
+    checks.run("async_infer, 120 requests under way", async_infer)
     checks.run("stream of 50 with one error", stream)
     checks.run("stream, gzip, final response flag", final_response)
     checks.run("gRPC on the HTTP port", same_port)

@@ -281,7 +281,7 @@ async def aio_all():
             raise AssertionError("was not refused")
 
         await checks.run_async("aio health, metadata, config, statistics, index", state)
-        await checks.run_async("aio 72 requests at once, all encodings", together)
+        await checks.run_async("aio 120 requests at once, all encodings", together)
         await checks.run_async("aio gzip and deflate", packed)
         await checks.run_async("aio error", wrong)
 
@@ -314,7 +314,7 @@ def main():
     checks.run("nested JSON, integers for FP32", nested_json)
     checks.run("raw binary request", raw_binary)
     checks.run("the sample digit", sample)
-    checks.run("async_infer, 54 requests under way", async_infer)
+    checks.run("async_infer, 90 requests under way", async_infer)
     asyncio.run(aio_all())
     checks.finish()
 

@@ -10,13 +10,17 @@ use crate::{
 };
 
 /// The demo models and their versions.
-const DEMO: [(&str, &str); 6] = [
+const DEMO: [(&str, &str); 10] = [
     ("breast-cancer-mlp", "1"),
     ("diabetes-forest", "1"),
     ("digits-cnn", "1"),
     ("digits-linear", "1"),
     ("digits-linear", "2"),
+    ("digits-orientation", "1"),
+    ("digits-sideways", "1"),
     ("wine-forest", "1"),
+    ("wine-linear", "1"),
+    ("wine-mlp", "1"),
 ];
 
 async fn demo() -> Weir {

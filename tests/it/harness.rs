@@ -63,6 +63,15 @@ impl Registry {
         registry
     }
 
+    /// A copy of the demo registry: every model, and every route at its first revision.
+    pub(crate) fn demo() -> Self {
+        let folders = fs::read_dir(repository("models")).unwrap().map(|entry| entry.unwrap());
+        let folders = folders.filter(|entry| entry.path().is_dir() && entry.file_name() != "__pycache__");
+        let names: Vec<String> = folders.map(|entry| entry.file_name().into_string().unwrap()).collect();
+        let models: Vec<_> = names.iter().map(|name| (name.as_str(), format!("models/{name}"))).collect();
+        Self::new(&models)
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
@@ -92,7 +101,10 @@ fn copy(from: &Path, to: &Path) {
         fs::create_dir_all(to).unwrap();
         for entry in fs::read_dir(from).unwrap_or_else(|error| panic!("{}: {error}", from.display())) {
             let entry = entry.unwrap();
-            copy(&entry.path(), &to.join(entry.file_name()));
+            // Revisions that a gateway made of the routes in place; a copy counts its own.
+            if entry.file_name() != ".history" {
+                copy(&entry.path(), &to.join(entry.file_name()));
+            }
         }
     } else {
         fs::copy(from, to).unwrap_or_else(|error| panic!("{}: {error}", from.display()));

@@ -1,10 +1,11 @@
-//! The README is run: its curl line is sent to the demo registry and answered as printed, its commands and links exist.
+//! The README is run: its start-up text is what a gateway prints on the demo registry, its curl line is answered as printed, its
+//! links exist.
 
 use serde_json::Value;
 
 use crate::{
     client::Http,
-    harness::{Weir, repository},
+    harness::{PATIENCE, Registry, Weir, repository, until},
 };
 
 fn readme() -> String {
@@ -36,6 +37,37 @@ async fn the_sample_digit_is_answered_as_printed() {
     let close =
         numbers(&got[1]["data"]).iter().zip(numbers(&want[1]["data"])).all(|(a, b)| (a - b).abs() <= 1e-4 + 1e-4 * b);
     assert!(close, "{got} {want}");
+    assert!(server.stop().await.success());
+}
+
+/// Lines up to the empty line before `listening:`, without how long something took.
+fn start_up(text: &str) -> Vec<String> {
+    let start = text.find("MODEL ").unwrap();
+    let end = start + text[start..].find("\n\nlistening:").unwrap();
+    let words = |line: &str| -> Vec<String> { line.split_whitespace().map(str::to_owned).collect() };
+    let line = |line| {
+        let mut words = words(line);
+        while let Some(unit) = words.iter().position(|word| word == "ms") {
+            words.drain(unit - 1..=unit);
+        }
+        words.join(" ")
+    };
+    text[start..end].lines().map(line).collect()
+}
+
+#[tokio::test]
+async fn start_up_prints_what_the_pages_show() {
+    let server = Weir::serve(Registry::demo(), &[]).await;
+    // The ready file comes a moment before the text.
+    let printed = async || {
+        let logs = server.logs();
+        logs.contains("\nlistening:").then_some(logs)
+    };
+    let printed = start_up(&until("start-up is printed", PATIENCE, printed).await);
+    assert!(printed.iter().any(|line| line.starts_with("digits-cascade 1 READY cascade")), "{printed:#?}");
+    for page in ["README.md", "docs/cli.md"] {
+        assert_eq!(start_up(&std::fs::read_to_string(repository(page)).unwrap()), printed, "{page}");
+    }
     assert!(server.stop().await.success());
 }
 

@@ -11,23 +11,28 @@ use std::{
 use serde_json::Value;
 
 use super::{run, texts, weir};
+use crate::harness::Registry;
 
 fn demo() -> String {
     format!("{}/models", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A gateway that has ended start-up; killed on drop.
+/// A gateway on a copy of the demo registry that has ended start-up; killed on drop.
 struct Gateway {
     child: Child,
+    _registry: Registry,
     banner: String,
     http: String,
     ops: String,
 }
 
 impl Gateway {
-    fn start(registry: &str, arguments: &[&str]) -> Self {
+    fn start(arguments: &[&str]) -> Self {
+        let registry = Registry::demo();
         let mut child = Command::new(env!("CARGO_BIN_EXE_weir"))
-            .args(["serve", registry, "--http-port=0", "--grpc-port=0", "--ops-port=0", "--log-level=off"])
+            .arg("serve")
+            .arg(registry.path())
+            .args(["--http-port=0", "--grpc-port=0", "--ops-port=0", "--log-level=off"])
             .args(arguments)
             .stdout(Stdio::piped())
             .spawn()
@@ -40,7 +45,7 @@ impl Gateway {
         let listening = banner.lines().find(|line| line.starts_with("listening: ")).unwrap();
         let words: Vec<&str> = listening.split_whitespace().collect();
         let (http, ops) = (format!("http://{}", words[2]), format!("http://{}", words[6]));
-        Self { child, banner, http, ops }
+        Self { child, _registry: registry, banner, http, ops }
     }
 }
 
@@ -88,10 +93,14 @@ fn curl(line: &str) -> String {
 
 #[test]
 fn start_up_shows_the_models_and_a_curl_line_that_works() {
-    let gateway = Gateway::start(&demo(), &[]);
+    let gateway = Gateway::start(&[]);
     for model in ["breast-cancer-mlp", "diabetes-forest", "digits-cnn", "digits-linear", "wine-forest"] {
         let line = gateway.banner.lines().find(|line| line.starts_with(model));
         assert!(line.is_some_and(|line| line.contains("READY") && line.contains("tract")), "{}", gateway.banner);
+    }
+    for route in ["digits", "digits-cascade", "digits-switch", "wine-ensemble"] {
+        let line = gateway.banner.lines().find(|line| line.split_whitespace().take(3).eq([route, "1", "READY"]));
+        assert!(line.is_some(), "{route}: {}", gateway.banner);
     }
     let answer = curl(gateway.banner.lines().last().unwrap());
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
@@ -100,7 +109,7 @@ fn start_up_shows_the_models_and_a_curl_line_that_works() {
 
 #[test]
 fn a_prediction_is_the_same_however_it_is_asked_for() {
-    let gateway = Gateway::start(&demo(), &[]);
+    let gateway = Gateway::start(&[]);
     let folder = tempfile::tempdir().unwrap();
     for model in ["digits-linear", "wine-forest", "breast-cancer-mlp", "digits-cnn"] {
         let (name, row, label) = golden(model);
@@ -130,7 +139,7 @@ fn a_prediction_is_the_same_however_it_is_asked_for() {
 
 #[test]
 fn what_goes_wrong_with_a_prediction_is_said_the_same_way() {
-    let gateway = Gateway::start(&demo(), &[]);
+    let gateway = Gateway::start(&[]);
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("x.npy"), npy(&[1., 2.])).unwrap();
     std::fs::write(folder.path().join("request.json"), "{\"inputs\":[").unwrap();
@@ -170,7 +179,7 @@ fn a_refused_model_says_why() {
 
 #[test]
 fn models_and_health_of_a_gateway() {
-    let gateway = Gateway::start(&demo(), &[]);
+    let gateway = Gateway::start(&[]);
     let folder = tempfile::tempdir().unwrap();
     let (code, out, _) = run(folder.path(), &["healthcheck", "--url", &gateway.http]);
     assert_eq!((code, out.as_str()), (0, "ready\n"));
@@ -195,7 +204,7 @@ fn a_token_is_asked_for_and_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let token = folder.path().join("token");
     std::fs::write(&token, "secret\n").unwrap();
-    let gateway = Gateway::start(&demo(), &["--ops-token-file", token.to_str().unwrap()]);
+    let gateway = Gateway::start(&["--ops-token-file", token.to_str().unwrap()]);
     let (code, _, err) = run(folder.path(), &["models", "--ops", &gateway.ops]);
     assert!(code == 1 && err.contains("HTTP 401"), "{code} {err}");
     let arguments = ["models", "--ops", &gateway.ops, "--token-file", "token"];
@@ -209,7 +218,7 @@ fn check_finds_everything() {
     let folder = tempfile::tempdir().unwrap();
     let (code, out, err) = run(folder.path(), &["check", &demo()]);
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
-    assert!(out.contains("digits-cnn") && out.ends_with("6 versions, 0 problems\n"), "{out}");
+    assert!(out.contains("digits-cnn") && out.ends_with("10 versions, 4 routes, 0 problems\n"), "{out}");
 
     let write = |name: &str, content: &[u8]| {
         let path = folder.path().join("models").join(name);

@@ -29,6 +29,19 @@ fn checked(root: &Path) -> Report {
     report
 }
 
+/// The models of the demo registry.
+const DEMO: [&str; 9] = [
+    "breast-cancer-mlp",
+    "diabetes-forest",
+    "digits-cnn",
+    "digits-linear",
+    "digits-orientation",
+    "digits-sideways",
+    "wine-forest",
+    "wine-linear",
+    "wine-mlp",
+];
+
 #[test]
 fn the_demo_registry_serves() {
     let (engines, scheduler, metrics) = parts();
@@ -37,7 +50,7 @@ fn the_demo_registry_serves() {
     let snapshot = registry.wait_started(PATIENCE).unwrap();
     assert_eq!(snapshot.problems, []);
     let names: Vec<_> = snapshot.models.keys().map(|name| name.as_str()).collect();
-    assert_eq!(names, ["breast-cancer-mlp", "diabetes-forest", "digits-cnn", "digits-linear", "wine-forest"]);
+    assert_eq!(names, DEMO);
     let resolve = |model: &str, version| -> Arc<Servable> {
         snapshot.resolve(model, &VersionRef::parse(version).unwrap()).unwrap()
     };
@@ -60,7 +73,7 @@ fn check_finds_nothing_wrong_with_the_demo_registry() {
     let report = checked(&repository("models"));
     assert_eq!(report.problems, []);
     let rows: Vec<_> = report.rows.iter().map(|row| row.id.to_string()).collect();
-    assert_eq!(rows.len(), 6, "{rows:?}");
+    assert_eq!(rows.len(), 10, "{rows:?}");
     assert!(report.rows.iter().all(|row| row.outcome.is_ok()));
     let notes: Vec<_> = report.notes.iter().map(ToString::to_string).collect();
     assert!(notes.contains(&"README.md: not a folder".to_owned()), "{notes:?}");
