@@ -179,6 +179,12 @@ impl Weir {
         kill_process(pid, Signal::TERM).unwrap();
     }
 
+    /// SIGKILL: the process ends wherever it is.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// SIGTERM, and the end of the process. Nothing in it may have panicked.
     pub(crate) async fn stop(mut self) -> ExitStatus {
         self.terminate();
