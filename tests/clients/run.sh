@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# The clients that people already use, against a gateway: tritonclient (HTTP, gRPC), kserve, perf_analyzer.
+# The clients that people already use, against a gateway: tritonclient (HTTP, gRPC), kserve, perf_analyzer. And schemathesis,
+# which makes requests from the OpenAPI document of the ops API.
 #
 # Why: "speaks the protocol" means that these work unchanged. Who calls it: .ci/run, or a person.
 # It makes its own virtual environment (cached by the digest of requirements.txt), starts $WEIR_BIN on a copy of the
 # demo registry with a few fixtures beside it, runs every script, and stops the server by SIGTERM, which must exit 0.
 #
-# usage: tests/clients/run.sh [SCRIPT…]      e.g. tests/clients/run.sh triton_http; default: all, and perf
+# usage: tests/clients/run.sh [SCRIPT…]      e.g. tests/clients/run.sh triton_http; default: all
 # environment: WEIR_BIN (target/debug/weir), PYTHON (python3), CHECKS_TRACE=1 for tracebacks
 set -euo pipefail
 
@@ -14,7 +15,8 @@ root=$(cd "$here/../.." && pwd)
 weir=${WEIR_BIN:-$root/target/debug/weir}
 python=${PYTHON:-python3}
 scripts=("$@")
-[ ${#scripts[@]} -gt 0 ] || scripts=(triton_http triton_http_state triton_grpc triton_grpc_state kserve_client assignment perf)
+[ ${#scripts[@]} -gt 0 ] || scripts=(triton_http triton_http_state triton_grpc triton_grpc_state kserve_client assignment perf \
+    ops_schema)
 [ -x "$weir" ] || { echo "no server at $weir: build it or set WEIR_BIN" >&2; exit 2; }
 weir=$(cd "$(dirname "$weir")" && pwd)/$(basename "$weir")
 
@@ -32,7 +34,7 @@ venv=$WEIR_CLIENTS_CACHE/venv-$digest
         touch "$venv/complete"
     fi
 ) 9>"$WEIR_CLIENTS_CACHE/lock"
-export PYTHON_CLIENTS=$venv/bin/python PYTHONDONTWRITEBYTECODE=1
+export WEIR_BIN=$weir PYTHON_CLIENTS=$venv/bin/python PYTHONDONTWRITEBYTECODE=1
 
 work=$(mktemp -d)
 server=
@@ -70,8 +72,8 @@ failed=0
 for script in "${scripts[@]}"; do
     script=${script%.py}
     script=${script%.sh}
-    if [ "$script" = perf ]; then
-        run=("$here/perf.sh")
+    if [ -x "$here/$script.sh" ]; then
+        run=("$here/$script.sh")
     else
         run=("$PYTHON_CLIENTS" "$here/$script.py")
     fi

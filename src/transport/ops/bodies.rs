@@ -17,6 +17,17 @@ use crate::{
 /// Characters of the longest reason.
 const MAX_WHY: usize = 1000;
 
+/// A whole number as JSON has it: 12.0 and 1.2e1 are 12.
+fn whole(text: &str) -> Option<u64> {
+    /// Up to here every whole number is a float of its own.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let float = || text.parse().ok().filter(|number: &f64| number.fract() == 0.0 && (0.0..=EXACT).contains(number));
+    text.parse().ok().or_else(|| float().map(|number| number as u64))
+}
+
+/// The largest number of a revision: 18 digits, as for versions.
+pub(super) const MAX_REVISION: u64 = 999_999_999_999_999_999;
+
 /// Whether a reason is not too long.
 pub(super) fn is_why(text: &str) -> bool {
     text.chars().nth(MAX_WHY).is_none()
@@ -103,8 +114,8 @@ pub(super) fn rollback(body: &[u8]) -> Result<Said<u64>, Vec<Problem>> {
     let mut to = 0;
     match members.iter().find(|(key, _)| key == "to") {
         None => reader.problem(text, "to", EXPECTED),
-        Some((_, raw)) => match serde_json::from_str(raw.get()) {
-            Ok(number) if number > 0 => to = number,
+        Some((_, raw)) => match whole(raw.get()) {
+            Some(number) if (1..=MAX_REVISION).contains(&number) => to = number,
             _ => reader.problem(raw.get(), "to", format!("{EXPECTED}, got {}", shown(raw.get()))),
         },
     }

@@ -78,8 +78,19 @@ fn weights_that_are_none() {
 fn rollbacks() {
     assert_eq!(rollback(br#"{"to":12,"why":"worse"}"#), Ok(said(12, "worse")));
     assert_eq!(rollback(br#"{"to":1}"#), Ok(said(1, "")));
-    for (to, shown) in [("0", "0"), ("-1", "-1"), ("1.5", "1.5"), ("\"1\"", "\"1\""), ("1e3", "1e3"), ("null", "null")]
-    {
+    for to in ["12.0", "1.2e1", "120e-1"] {
+        assert_eq!(rollback(format!("{{\"to\":{to}}}").as_bytes()), Ok(said(12, "")));
+    }
+    for (to, shown) in [
+        ("0", "0"),
+        ("1000000000000000000", "1000000000000000000"),
+        ("-1", "-1"),
+        ("1.5", "1.5"),
+        ("\"1\"", "\"1\""),
+        ("1e16", "1e16"),
+        ("1e-1", "1e-1"),
+        ("null", "null"),
+    ] {
         let want = format!("line 1, column 7: to: expected the number of a revision, got {shown}");
         assert_eq!(problems(rollback(format!("{{\"to\": {to}}}").as_bytes()))[0], want.replace("column 7", "column 8"));
     }

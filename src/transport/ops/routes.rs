@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header, request::Parts};
 
 use super::{
-    bodies::{self, Said},
+    bodies::{self, MAX_REVISION, Said},
     conditions::{Condition, Failed as NotMet, etag},
     paths::{Asked, Topic},
     query::Query,
@@ -281,7 +281,9 @@ fn not_found(route: &str) -> Error {
 fn number(text: &str) -> Result<u64, Error> {
     let good = !text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit());
     let number = if good { text.parse().ok() } else { None };
-    number.ok_or_else(|| Error::expected("revision", "a positive integer", format_args!("'{text}'")))
+    number
+        .filter(|number| *number <= MAX_REVISION)
+        .ok_or_else(|| Error::expected("revision", "a positive integer", format_args!("'{text}'")))
 }
 
 /// The reason in a header.
