@@ -74,6 +74,24 @@ pub fn registry(given: Option<PathBuf>, around: &impl Surroundings) -> Result<Pa
     }
 }
 
+/// The registry and the folder of routes of a command that serves nothing: those given, else those of `weir serve` here; routes
+/// are in the registry unless something says otherwise.
+///
+/// # Errors
+/// As [`resolve`], when one is not given.
+pub fn folders(
+    given: (Option<PathBuf>, Option<PathBuf>),
+    around: &impl Surroundings,
+) -> Result<(PathBuf, PathBuf), Failure> {
+    if let (Some(registry), Some(routes)) = given {
+        return Ok((registry, routes));
+    }
+    let served = resolve(ServeFlags::default(), None, around)?;
+    let registry = given.0.unwrap_or(served.registry);
+    let routes = given.1.or(served.routes).unwrap_or_else(|| registry.clone());
+    Ok((registry, routes))
+}
+
 /// A variable that is set to something: compose files turn an absent value into an empty one.
 fn set(around: &impl Surroundings, name: &str) -> Option<OsString> {
     around.variable(name).filter(|value| !value.is_empty())

@@ -8,6 +8,7 @@
 //! | [`banner`] | what it prints at start-up |
 //! | [`infer`] | `weir infer` |
 //! | [`input`], `npy`, [`answer`], [`local`] | what it is given, what it shows, the gateway in this process |
+//! | [`calibrate`] | `weir calibrate` |
 //! | [`models`], [`check`], [`push`], [`health`] | `weir models`, `check`, `push`, `healthcheck` |
 //! | [`split`] | `weir split` |
 //! | [`client`] | asks a running gateway |
@@ -15,6 +16,7 @@
 
 pub mod answer;
 pub mod banner;
+pub mod calibrate;
 pub mod check;
 pub mod client;
 pub mod exit;
@@ -76,6 +78,11 @@ enum Command {
     Push(push::PushCommand),
     /// Show and move the weights of a split, on a running gateway
     Split(split::SplitCommand),
+    /// Choose the thresholds of a cascade from labelled rows, with a guarantee, and write them into the route
+    ///
+    /// Runs every stage over the rows in this process, shows accuracy against cost, and makes a revision with the versions
+    /// pinned, the thresholds, and a table [calibration] that says what they promise.
+    Calibrate(Box<calibrate::CalibrateCommand>),
     /// Exit with 0 when a gateway is ready, else with 1
     Healthcheck(health::HealthCommand),
     /// Print a completion script for a shell
@@ -123,6 +130,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Check(command) => check::run(command),
         Command::Push(command) => push::run(command),
         Command::Split(command) => split::run(command),
+        Command::Calibrate(command) => calibrate::run(*command),
         Command::Completions { shell } => Ok(completions(shell)),
     };
     finish(outcome)

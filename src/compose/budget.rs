@@ -5,7 +5,7 @@
 //! The last rows' measures are kept as they are, a few thousand of them, so the threshold that would have sent on the wanted
 //! share is one of them: the quantile, whatever the distribution. Nothing has to be tuned, and there is no loop to oscillate; the
 //! threshold only moves towards it in bounded steps, so that a burst cannot throw it from one end to the other. At high rates
-//! only some rows are kept, so that those kept always cover about [`COVERS`].
+//! only some rows are kept, so that those kept always cover about two seconds.
 
 use std::{
     fmt,

@@ -356,9 +356,9 @@ fn grid() -> impl Iterator<Item = f64> {
 }
 
 /// The shortest decimal above `lower` and at most `value`: it keeps the same rows, can be read, and lies off the measured values.
-/// `value` itself when there is nothing below it.
+/// When there is nothing below, it is less than a thousandth lower.
 fn between(lower: Option<f64>, value: f64) -> f64 {
-    let Some(lower) = lower else { return value };
+    let lower = lower.unwrap_or(value - 1e-3);
     let floors = (0..17).map(|digits| {
         let unit = 10_f64.powi(digits);
         (value * unit).floor() / unit

@@ -149,6 +149,21 @@ fn the_promise_holds_for_several_thresholds() {
     assert!(by_harm > 0.1 && by_net > 0.1, "kept by harm {by_harm}, by net {by_net}");
 }
 
+/// What people do without a guarantee: the lowest threshold that looks good enough on their rows.
+#[test]
+fn a_naive_choice_breaks_its_promise_about_every_second_time() {
+    let (world, alpha, rows) = (smooth(), 0.01, 2_000);
+    let broken = (1..=200_u64).filter(|seed| {
+        let labelled = world.sample(rows, &mut Draw(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+        let curve = labelled.curve(&[1.0], 100);
+        let lost = |outcome: &Outcome| (outcome.harmed as f64 - outcome.gained as f64) / rows as f64;
+        let lowest = curve.iter().rev().find(|(_, outcome)| lost(outcome) <= alpha);
+        lowest.is_some_and(|(threshold, _)| world.truth(&[*threshold]).2 > alpha)
+    });
+    let share = broken.count() as f64 / 200.0;
+    assert!((0.3..0.7).contains(&share), "{share}");
+}
+
 /// The probability of a wrong rejection, summed over all outcomes, where the truth is exactly alpha.
 #[test]
 fn the_test_of_the_net_loss_has_its_size() {

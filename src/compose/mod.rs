@@ -7,7 +7,7 @@
 //! | `table`, `tables` | the snapshot, and how it follows the registry and the routes |
 //! | `model`, `route` | what answers: a version of a model, a compiled revision of a route |
 //! | `compile`, `bodies`, `fit`, `world` | from a route's configuration to what answers, or what is wrong with it |
-//! | `calibrate` | thresholds of a cascade with a guarantee, pure |
+//! | `calibrate`, `tails` | thresholds of a cascade with a guarantee, pure; the exact tails that it needs |
 //! | `call` | what travels along with a request, and what comes back |
 //! | `split`, `cascade`, `switch`, `ensemble` | the kinds of routes |
 //! | `scatter`, `rows`, `join` | rows to several parts and back in order |
@@ -15,6 +15,7 @@
 //! | `shadow`, `difference` | a model that only watches, and how far it is off |
 //! | `controllers` | escalation controllers that outlive a revision |
 //! | `keeper` | follows the files of routes, and turns changes into revisions |
+//! | `offline` | one route's file, for a process that serves nothing |
 //! | `store` | revisions of a route on disk |
 //! | `check` | the routes of a folder, checked without serving them |
 //! | `change` | what operators ask of routes and are told |
@@ -46,6 +47,7 @@ mod kinds_tests;
 #[cfg(test)]
 mod lab;
 mod model;
+pub mod offline;
 mod route;
 mod rows;
 mod scatter;

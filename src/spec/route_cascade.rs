@@ -10,7 +10,8 @@ use super::{
 };
 
 const ON_OVERLOAD: [(&str, OnOverload); 2] = [("fail", OnOverload::Fail), ("best_so_far", OnOverload::BestSoFar)];
-const METHODS: [(&str, &str); 2] = [("harm", "harm"), ("net", "net")];
+/// `cost` promises nothing: its alpha is the bound that was found.
+const METHODS: [(&str, &str); 3] = [("harm", "harm"), ("net", "net"), ("cost", "cost")];
 const SHA256_HEX: usize = 64;
 
 /// The words of `measure`.
@@ -149,7 +150,7 @@ fn read_calibration(calibration: &Node<'_, '_>, stages: Option<&[Stage]>) -> Opt
     let alpha = calibration.required("alpha", "the loss that is allowed", |node| node.number_in(0.0..=1.0));
     let delta = calibration.required("delta", "the chance that more is lost", |node| node.number_in(0.0..=1.0));
     let n = calibration.required("n", "the number of labelled rows", |node| node.integer(1..=u64::from(u32::MAX)));
-    let method = calibration.required("method", "\"harm\" or \"net\"", |node| node.word(&METHODS));
+    let method = calibration.required("method", "\"harm\", \"net\" or \"cost\"", |node| node.word(&METHODS));
     let date = calibration.required("date", "when, as \"YYYY-MM-DD\"", read_date);
     let thresholds = calibration.required("thresholds", "at_least of every stage but the last", |node| {
         let thresholds = node.list("thresholds", |item| item.number_in(0.0..=1.0))?;

@@ -92,8 +92,12 @@ fn document(text: &str) -> Result<DocumentMut, Vec<Problem>> {
     text.parse().map_err(|error: toml_edit::TomlError| vec![Problem::general(error.message().trim())])
 }
 
-/// Reads the route as if it had no `[calibration]`: whoever calibrates anew need not remove the one that no longer matches.
-fn parse_but_calibration(text: &str) -> Result<RouteSpec, Vec<Problem>> {
+/// Reads the route; a `[calibration]` that no longer matches is as good as none, so that whoever calibrates anew need not remove
+/// it.
+///
+/// # Errors
+/// What else is wrong with the text, with its place.
+pub fn parse_but_calibration(text: &str) -> Result<RouteSpec, Vec<Problem>> {
     let problems = match parse_route_toml(text) {
         Ok(route) => return Ok(route),
         Err(problems) => problems,

@@ -365,7 +365,8 @@ pub struct Calibration {
     pub delta: f64,
     /// Labelled rows.
     pub n: u64,
-    /// How the guarantee is made: `harm` (exact binomial bound) or `net` (fixed-sequence test).
+    /// How the guarantee is made: `harm` (exact binomial bound) or `net` (fixed-sequence test). `cost`: the thresholds were
+    /// chosen for a share of rows, and alpha is no promise but the bound of the harm that was found.
     pub method: Box<str>,
     /// When, as `YYYY-MM-DD`.
     pub date: Box<str>,

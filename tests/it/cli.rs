@@ -1,5 +1,6 @@
 //! The `weir` command as a program: its help, its exit codes, what it says about wrong arguments and files.
 
+mod calibrate;
 mod client;
 mod docs;
 mod serve;
