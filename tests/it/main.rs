@@ -9,9 +9,13 @@ mod ask;
 #[cfg(test)]
 mod broken;
 #[cfg(test)]
+mod cascade;
+#[cfg(test)]
 mod cli;
 #[cfg(test)]
 mod client;
+#[cfg(test)]
+mod demo;
 #[cfg(test)]
 mod deploy;
 #[cfg(test)]
