@@ -277,12 +277,11 @@ impl Manager {
     /// What the change would come to, with everything that is in its way.
     fn foreseen(&mut self, change: &Change, draft: &Draft, choice: &Choice, verdict: &Verdict) -> Changed {
         let route = &change.route;
-        let own = choice.fits.get(route).filter(|_| choice.taken.contains(route)).unwrap_or(&verdict.own);
-        let others = || self.needs.iter().filter(|(name, _)| *name != route).flat_map(|(_, needs)| needs);
-        let before: BTreeSet<_> = self.needs.get(route).into_iter().flatten().collect();
-        let after: BTreeSet<_> = others().chain(&own.needs).collect();
+        let fits = if choice.taken.contains(route) { &choice.fits } else { &verdict.fits };
+        let before: BTreeSet<_> = self.needs.values().flatten().collect();
+        let after: BTreeSet<_> = fits.values().flat_map(|fit| &fit.needs).collect();
         let unloads = before.difference(&after).map(ToString::to_string).collect();
-        let mut problems = in_file(&own.problems);
+        let mut problems = in_file(&verdict.own.problems);
         if draft.route.is_none() {
             problems.extend(self.named_by(route));
         } else {
@@ -295,7 +294,7 @@ impl Manager {
             (Some(before), Some(after)) => moves(route, &before.spec, after),
             _ => 0.0,
         };
-        let loads = own.waits_for.clone();
+        let loads = verdict.own.waits_for.clone();
         Changed {
             weights: spec.map_or_else(Vec::new, weights),
             moved,

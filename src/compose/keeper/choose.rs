@@ -25,9 +25,15 @@ pub(super) struct Verdict {
     pub(super) own: Fit,
     /// What would be wrong with other routes that are in order now.
     pub(super) breaks: Vec<(ModelName, String)>,
+    /// How all routes would get on.
+    pub(super) fits: Fits,
 }
 
 impl Verdict {
+    fn new(name: &ModelName, fits: &Fits, breaks: Vec<(ModelName, String)>) -> Self {
+        Self { own: own(fits, name), breaks, fits: fits.clone() }
+    }
+
     fn is_good(&self) -> bool {
         self.own.fits() && self.breaks.is_empty()
     }
@@ -59,7 +65,6 @@ pub(super) fn choose(
     while !together.is_empty() {
         let set = with(live, wishes, together.iter().copied());
         let after = check(&set);
-        let verdict = |name: &ModelName| Verdict { own: own(&after, name), breaks: Vec::new() };
         let in_their_way: Vec<_> = together.iter().copied().filter(|name| !own(&after, name).fits()).collect();
         if in_their_way.is_empty() {
             let breaks = broken(fits, &after, |name| together.contains(name));
@@ -67,12 +72,12 @@ pub(super) fn choose(
                 choice.taken = together.into_iter().cloned().collect();
                 (choice.set, choice.fits) = (set, after);
             } else if let [one] = *together.iter().copied().collect::<Vec<_>>() {
-                choice.left.insert(one.clone(), Verdict { own: own(&after, one), breaks });
+                choice.left.insert(one.clone(), Verdict::new(one, &after, breaks));
             }
             break;
         }
         for name in in_their_way {
-            choice.left.insert(name.clone(), verdict(name));
+            choice.left.insert(name.clone(), Verdict::new(name, &after, Vec::new()));
             together.remove(name);
         }
     }
@@ -92,7 +97,7 @@ fn one_by_one(choice: &mut Choice, wishes: &BTreeMap<ModelName, Wish>, check: im
             let set = with(&choice.set, wishes, [name]);
             let after = check(&set);
             let breaks = broken(&choice.fits, &after, |changed| changed == name);
-            let verdict = Verdict { own: own(&after, name), breaks };
+            let verdict = Verdict::new(name, &after, breaks);
             if verdict.is_good() {
                 choice.left.remove(name);
                 choice.taken.insert(name.clone());

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     compose::{
-        Author, LiveRoute, Revision, RouteSet, RouteState,
+        Author, Fit, LiveRoute, Revision, RouteSet, RouteState,
         store::{Entry, FileText, Note, StoreError},
     },
     registry::{Pins, source::ROUTE_TOML},
@@ -55,12 +55,13 @@ impl Manager {
         let choice = self.instead(choice);
         changed |= !choice.taken.is_empty();
         self.judge(&refused, started);
-        let waits = |verdict: &Verdict| verdict.own.problems.is_empty() && !verdict.own.waits_for.is_empty();
-        let awaited = refused.values().filter(|verdict| !started || waits(verdict));
-        self.awaited = awaited.flat_map(|verdict| verdict.own.needs.iter().cloned()).collect();
+        let waits = |fit: &Fit| fit.problems.is_empty() && !fit.waits_for.is_empty();
+        let awaited = refused.values().map(|verdict| &verdict.own).filter(|fit| !started || waits(fit));
+        self.awaited = awaited.flat_map(|fit| fit.needs.iter().cloned()).collect();
         if started && !self.complete {
             let until = *self.complete_at.get_or_insert(now + self.rules.patience);
-            let hopeful = asked.settling || refused.values().any(waits);
+            let fits = choice.fits.values().chain(refused.values().map(|verdict| &verdict.own));
+            let hopeful = asked.settling || fits.into_iter().any(waits);
             self.complete = !hopeful || until <= now;
             changed |= self.complete;
         }

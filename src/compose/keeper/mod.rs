@@ -40,3 +40,5 @@ mod follow_tests;
 mod handle_tests;
 #[cfg(test)]
 mod lab;
+#[cfg(test)]
+mod registry_tests;
