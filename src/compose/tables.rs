@@ -91,6 +91,11 @@ impl Tables {
         });
     }
 
+    /// The last word about what routes name that what is checked against reflects: [`Snapshot::pins`].
+    pub fn pins_heard(&self) -> u64 {
+        self.sources.lock().snapshot.pins
+    }
+
     /// Every model that was wanted at start-up has been loaded or refused, as far as the table knows.
     pub fn models_started(&self) -> bool {
         self.sources.lock().snapshot.started

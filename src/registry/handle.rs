@@ -196,12 +196,13 @@ impl Registry {
         answered(answer).await
     }
 
-    /// Says which versions live routes name: they are loaded, and are not unloaded. Replaces what was said before.
+    /// Says which versions live routes name: they are loaded, and are not unloaded. Replaces what was said before. Returns a
+    /// number; when [`Snapshot::pins`] has reached it, this has been heard.
     ///
     /// # Errors
     /// `Overloaded`, `Unavailable` when ending.
-    pub fn pin(&self, pins: Pins) -> Result<(), Error> {
-        self.inbox.command(Command::Pin(pins))
+    pub fn pin(&self, pins: Pins) -> Result<u64, Error> {
+        self.inbox.pin(pins)
     }
 
     /// Ends the registry's threads; what serves goes on serving. A load that is going on is not waited for.

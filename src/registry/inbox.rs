@@ -3,10 +3,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::atomic::{AtomicU64, Ordering},
     time::Instant,
 };
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use super::{loader::Loaded, version::Tried};
@@ -32,7 +33,7 @@ pub(super) enum Command {
     /// Stop serving the model.
     Unload(ModelName, Reply),
     /// These versions are named by live routes.
-    Pin(Pins),
+    Pin(u64, Pins),
 }
 
 /// A load that has ended.
@@ -64,6 +65,8 @@ impl Mail {
 pub(super) struct Inbox {
     mail: Mutex<Mail>,
     arrived: Condvar,
+    /// How often it was said what routes name.
+    pins: AtomicU64,
 }
 
 impl Inbox {
@@ -90,16 +93,34 @@ impl Inbox {
     /// # Errors
     /// `Overloaded` when too much is wanted already, `Unavailable` when the manager is to end.
     pub(super) fn command(&self, command: Command) -> Result<(), Error> {
-        let mut mail = self.mail.lock();
+        let mut mail = self.room()?;
+        mail.commands.push_back(command);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// Live routes name these versions. Returns the number by which the snapshot tells that this has been heard.
+    ///
+    /// # Errors
+    /// As [`Inbox::command`].
+    pub(super) fn pin(&self, pins: Pins) -> Result<u64, Error> {
+        let mut mail = self.room()?;
+        // Under the lock, so that numbers grow in the order of the commands.
+        let number = self.pins.fetch_add(1, Ordering::Relaxed) + 1;
+        mail.commands.push_back(Command::Pin(number, pins));
+        self.arrived.notify_one();
+        Ok(number)
+    }
+
+    fn room(&self) -> Result<MutexGuard<'_, Mail>, Error> {
+        let mail = self.mail.lock();
         if mail.stop {
             return Err(Error::unavailable("registry: shutting down"));
         }
         if mail.commands.len() >= MAX_COMMANDS {
             return Err(Error::new(ErrorCode::Overloaded, "registry: too many commands wait"));
         }
-        mail.commands.push_back(command);
-        self.arrived.notify_one();
-        Ok(())
+        Ok(mail)
     }
 
     /// Takes what has arrived; waits for something until `deadline`, for ever without one.

@@ -91,6 +91,8 @@ pub(super) struct Board {
     pub(super) registry_problem: Option<String>,
     pub(super) started: bool,
     pub(super) generation: u64,
+    /// Number of the last word about what routes name.
+    pub(super) pins: u64,
     pub(super) changed: bool,
 }
 

@@ -59,7 +59,11 @@ impl Manager {
                     loads.push((name, reply));
                 }
                 Command::Unload(name, reply) => self.close(name, reply),
-                Command::Pin(pins) => self.pin(&pins),
+                Command::Pin(number, pins) => {
+                    self.pin(&pins);
+                    self.board.pins = number;
+                    self.board.changed = true;
+                }
             }
         }
         if loads.is_empty() {
@@ -190,6 +194,7 @@ impl Manager {
             problems: registry.chain(board.problems.values().flatten().cloned()).collect(),
             started: board.started,
             generation: board.generation,
+            pins: board.pins,
         };
         // The last snapshot ends here, on this thread, unless a request still holds it.
         drop(self.tools.hub.publish(snapshot));

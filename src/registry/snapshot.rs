@@ -19,6 +19,8 @@ pub struct Snapshot {
     pub started: bool,
     /// Grows with every snapshot.
     pub generation: u64,
+    /// The last [`Registry::pin`](super::Registry::pin) that has been heard: what was named then and is loaded here stays loaded.
+    pub pins: u64,
 }
 
 impl Snapshot {

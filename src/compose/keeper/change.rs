@@ -64,12 +64,15 @@ impl Manager {
 
     /// Models have changed: what waits may go on.
     pub(super) fn retry(&mut self) {
-        for parked in std::mem::take(&mut self.parked) {
+        let parked = std::mem::take(&mut self.parked);
+        self.retried = parked.iter().flat_map(|parked| parked.needs.iter().cloned()).collect();
+        for parked in parked {
             // Who has left does not want it any more.
             if !parked.reply.is_closed() {
                 self.serve(parked);
             }
         }
+        self.retried.clear();
         self.pin_now();
     }
 
@@ -85,7 +88,9 @@ impl Manager {
             let seconds = self.rules.patience.as_secs();
             let waited = parked.waits_for.iter();
             let texts: Vec<_> = waited.map(|what| format!("'{what}' was not loaded within {seconds} s")).collect();
-            self.answer(parked, Err(ChangeError::Refused(in_file(&texts))));
+            let silent = || Error::unavailable("routes: the registry does not answer").into();
+            let error = if texts.is_empty() { silent() } else { ChangeError::Refused(in_file(&texts)) };
+            self.answer(parked, Err(error));
         }
         self.pin_now();
     }
@@ -152,11 +157,13 @@ impl Manager {
         }
         changed.loads.extend_from_slice(loaded);
         match std::mem::take(&mut changed.problems) {
-            problems if problems.is_empty() && verdict.own.waits_for.is_empty() => {
-                Outcome::Answer(self.make(change, &draft, choice).map(|revision| Changed { revision, ..changed }))
-            }
             problems if problems.is_empty() => {
-                Outcome::Wait { needs: verdict.own.needs, waits_for: verdict.own.waits_for }
+                let taken = choice.fits.get(&change.route).filter(|_| choice.taken.contains(&change.route));
+                let needs = taken.unwrap_or(&verdict.own).needs.clone();
+                if !verdict.own.waits_for.is_empty() || !self.pinning.holds(&needs, &*self.tools.compiler) {
+                    return Outcome::Wait { needs, waits_for: verdict.own.waits_for };
+                }
+                Outcome::Answer(self.make(change, &draft, choice).map(|revision| Changed { revision, ..changed }))
             }
             problems if change.edit == Edit::Delete => Outcome::Answer(Err(ChangeError::Conflict(problems.join("; ")))),
             problems => Outcome::Answer(Err(ChangeError::Refused(problems))),

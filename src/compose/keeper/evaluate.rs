@@ -41,27 +41,31 @@ impl Manager {
         let started = self.tools.compiler.started();
         let (base, mut changed) = self.accepted();
         let fits = self.tools.compiler.check(&base);
-        let mut failed = BTreeSet::new();
+        let (mut failed, mut unheld) = (BTreeSet::new(), BTreeSet::new());
         let (asked, mut choice) = loop {
             let asked = self.asked(&base, &failed);
             let mut choice = choose(&base, &fits, &asked.wishes, |set| self.tools.compiler.check(set));
-            let more = self.record(&asked, &mut choice);
-            if more.is_empty() {
+            let mut not_now = self.unheld(&choice, &mut unheld);
+            if not_now.is_empty() {
+                not_now = self.record(&asked, &mut choice);
+            }
+            if not_now.is_empty() {
                 break (asked, choice);
             }
-            failed.extend(more);
+            failed.extend(not_now);
         };
         let refused = std::mem::take(&mut choice.left);
-        let choice = self.instead(choice);
+        let choice = self.instead(choice, &mut unheld);
         changed |= !choice.taken.is_empty();
         self.judge(&refused, started);
         let waits = |fit: &Fit| fit.problems.is_empty() && !fit.waits_for.is_empty();
         let awaited = refused.values().map(|verdict| &verdict.own).filter(|fit| !started || waits(fit));
-        self.awaited = awaited.flat_map(|fit| fit.needs.iter().cloned()).collect();
+        let awaited: BTreeSet<_> = awaited.flat_map(|fit| fit.needs.iter().cloned()).collect();
+        self.awaited = &awaited | &unheld;
         if started && !self.complete {
             let until = *self.complete_at.get_or_insert(now + self.rules.patience);
             let fits = choice.fits.values().chain(refused.values().map(|verdict| &verdict.own));
-            let hopeful = asked.settling || fits.into_iter().any(waits);
+            let hopeful = asked.settling || !unheld.is_empty() || fits.into_iter().any(waits);
             self.complete = !hopeful || until <= now;
             changed |= self.complete;
         }
@@ -101,6 +105,19 @@ impl Manager {
         asked
     }
 
+    /// The routes that could change but for what they need: it is loaded, and it is not certain yet that it stays.
+    fn unheld(&mut self, choice: &Choice, all: &mut BTreeSet<ServableId>) -> Vec<ModelName> {
+        let mut names = Vec::new();
+        for name in &choice.taken {
+            let Some(fit) = choice.fits.get(name) else { continue };
+            if !self.pinning.holds(&fit.needs, &*self.tools.compiler) {
+                all.extend(fit.needs.iter().cloned());
+                names.push(name.clone());
+            }
+        }
+        names
+    }
+
     /// Makes edits revisions. Returns the routes that changed meanwhile.
     fn record(&mut self, asked: &Asked, choice: &mut Choice) -> Vec<ModelName> {
         let mut failed = Vec::new();
@@ -134,7 +151,7 @@ impl Manager {
     }
 
     /// Where an edit was refused, the newest revision counts: another process may have made it.
-    fn instead(&mut self, choice: Choice) -> Choice {
+    fn instead(&mut self, choice: Choice, unheld: &mut BTreeSet<ServableId>) -> Choice {
         let mut second = Asked::default();
         for (name, kept) in &mut self.routes {
             let waits = matches!(kept.asks(), Asks::Edit(_)) && !choice.taken.contains(name);
@@ -145,12 +162,16 @@ impl Manager {
                 kept.verdict = verdict;
             }
         }
-        if second.wishes.is_empty() {
-            return choice;
+        while !second.wishes.is_empty() {
+            let mut other = choose(&choice.set, &choice.fits, &second.wishes, |set| self.tools.compiler.check(set));
+            let not_now = self.unheld(&other, unheld);
+            if not_now.is_empty() {
+                other.taken.extend(choice.taken);
+                return other;
+            }
+            second.wishes.retain(|name, _| !not_now.contains(name));
         }
-        let mut other = choose(&choice.set, &choice.fits, &second.wishes, |set| self.tools.compiler.check(set));
-        other.taken.extend(choice.taken);
-        other
+        choice
     }
 
     /// Says what is wrong with what folders ask for.
@@ -184,12 +205,12 @@ impl Manager {
             }
         }
         self.fits = fits;
-        let (before, after) = (self.pinned.clone(), self.pins());
-        let mut both = before.clone();
+        let after = self.pins();
+        let mut both = self.pinning.last().clone();
         for (model, versions) in &after {
             both.entry(model.clone()).or_default().extend(versions.iter().copied());
         }
-        self.pin(both);
+        self.pinning.say(both);
         if changed {
             for (name, route) in set.iter() {
                 let known = self.live.get(name).map(|live| &live.revision);
@@ -204,7 +225,7 @@ impl Manager {
             self.live = set;
             self.tools.compiler.publish(Arc::clone(&self.live), self.complete);
         }
-        self.pin(after);
+        self.pinning.say(after);
         self.show();
     }
 
@@ -212,26 +233,18 @@ impl Manager {
     fn pins(&self) -> Pins {
         let parked = self.parked.iter().flat_map(|parked| &parked.needs);
         let mut pins = Pins::new();
-        for ServableId { model, version } in self.needs.values().flatten().chain(&self.awaited).chain(parked) {
+        for ServableId { model, version } in
+            self.needs.values().flatten().chain(&self.awaited).chain(parked).chain(&self.retried)
+        {
             pins.entry(model.clone()).or_default().insert(*version);
         }
         pins
     }
 
-    /// Tells the registry, if that is news.
-    fn pin(&mut self, pins: Pins) {
-        if self.pinned != pins {
-            match self.tools.models.pin(pins.clone()) {
-                Ok(()) => self.pinned = pins,
-                Err(error) => tracing::warn!(%error, "the registry does not take what routes need"),
-            }
-        }
-    }
-
     /// Tells the registry what is needed now.
     pub(super) fn pin_now(&mut self) {
         let pins = self.pins();
-        self.pin(pins);
+        self.pinning.say(pins);
     }
 
     fn show(&self) {

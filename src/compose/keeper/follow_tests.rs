@@ -134,6 +134,7 @@ fn start_up_does_not_wait_for_ever() {
     let mut manager = super::lab::manager(dir.path(), &world, Duration::ZERO);
     manager.rules.patience = Duration::ZERO;
     manager.begin().unwrap();
+    super::lab::hear(&mut manager);
     assert!(world.published.lock().last().is_some_and(|(_, complete)| *complete));
     // Nor for what cannot be.
     put(dir.path(), "r", &split("none", [1, 1]));
@@ -195,11 +196,11 @@ fn another_process_s_revisions_are_followed() {
     let (dir, world) = (lab.dir.path().to_owned(), World::new());
     let mut other = super::lab::manager(&dir, &world, Duration::ZERO);
     other.begin().unwrap();
+    super::lab::hear(&mut other);
     let at = |manager: &super::manager::Manager| manager.live["r"].revision.clone();
     assert_eq!(at(&other), at(&lab.manager));
     lab.put("r", &split("m", [50, 50])).unwrap();
-    other.look(std::time::Instant::now());
-    other.turn(super::inbox::Mail::default());
+    super::lab::look(&mut other);
     assert_eq!((at(&other).number, at(&other)), (2, at(&lab.manager)));
     assert_eq!(&*at(&other).author.who, "anna");
     // What does not fit here is refused here; what served goes on.
@@ -207,8 +208,7 @@ fn another_process_s_revisions_are_followed() {
     world.present.lock().clear();
     world.load("m", &[1]);
     lab.put("r", &split("m", [1, 2])).unwrap();
-    other.look(std::time::Instant::now());
-    other.turn(super::inbox::Mail::default());
+    super::lab::look(&mut other);
     assert_eq!((at(&other).number, at(&lab.manager).number), (2, 3));
     assert!(!other.tools.board.load().states["r"].problems.is_empty());
     world.load("m", &[2]);
@@ -216,8 +216,7 @@ fn another_process_s_revisions_are_followed() {
     assert_eq!(at(&other), at(&lab.manager));
     // Both see an edit; it has one number.
     lab.write("r", &split("m", [7, 3]));
-    other.look(std::time::Instant::now());
-    other.turn(super::inbox::Mail::default());
+    super::lab::look(&mut other);
     lab.look();
     assert_eq!((at(&other).number, at(&other)), (4, at(&lab.manager)));
 }

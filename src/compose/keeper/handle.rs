@@ -123,8 +123,8 @@ impl Routes {
         let rules = Rules { dir: dir.clone(), watch, poll_interval, settle, patience };
         let (inbox_too, board_too) = (Arc::clone(&inbox), Arc::clone(&board));
         let audit_too = Arc::clone(&audit);
-        let tools = Tools { inbox: inbox_too, board: board_too, compiler, models, audit: audit_too, watcher };
-        let mut manager = Manager::new(rules, tools);
+        let tools = Tools { inbox: inbox_too, board: board_too, compiler, audit: audit_too, watcher };
+        let mut manager = Manager::new(rules, tools, models);
         manager.begin().map_err(|source| RoutesError::Unreadable { dir: dir.clone(), source })?;
         let thread = std::thread::Builder::new().name("weir-routes".to_owned()).spawn(move || manager.run());
         let manager = Mutex::new(Some(thread.map_err(RoutesError::NoThread)?));

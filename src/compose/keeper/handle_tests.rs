@@ -30,9 +30,16 @@ fn config(dir: &std::path::Path) -> RoutesConfig {
 
 fn keep(config: RoutesConfig, world: &Arc<World>) -> (Arc<Routes>, Arc<Inbox>) {
     let inbox = Arc::new(Inbox::default());
+    world.told.lock().push(Arc::clone(&inbox));
     let compiler = Arc::clone(world) as Arc<dyn Compiler>;
     let models = Arc::clone(world) as Arc<dyn Models>;
-    (Routes::keep(config, compiler, models, Arc::clone(&inbox)).unwrap(), inbox)
+    let routes = Routes::keep(config, compiler, models, Arc::clone(&inbox)).unwrap();
+    let begun = Instant::now();
+    while !routes.started() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "start-up ends");
+        std::thread::yield_now();
+    }
+    (routes, inbox)
 }
 
 fn site(adjust: impl FnOnce(&mut RoutesConfig)) -> Site {
@@ -62,7 +69,6 @@ fn at(routes: &Routes, route: &str) -> u64 {
 #[tokio::test]
 async fn what_callers_see() {
     let Site { routes, dir: _dir, .. } = site(|_| ());
-    assert!(routes.started());
     assert_eq!(routes.list().len(), 1);
     routes.change(change("r", weighs(&[("a", 1.0)]), Expect::Revision(1))).await.unwrap();
     assert_eq!(at(&routes, "r"), 2, "live before it is answered");

@@ -27,7 +27,7 @@ pub(super) struct Mail {
 }
 
 impl Mail {
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         !self.look && !self.models && !self.stop && self.changes.is_empty()
     }
 }

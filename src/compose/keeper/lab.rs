@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime},
 };
@@ -91,6 +91,9 @@ pub(super) struct World {
     pub(super) starting: AtomicBool,
     pub(super) published: Mutex<Vec<(RouteSet, bool)>>,
     pub(super) pins: Mutex<Pins>,
+    said: AtomicU64,
+    /// Who hears that something has changed.
+    pub(super) told: Mutex<Vec<Arc<Inbox>>>,
     /// Runs at the next check, as somebody who acts at that moment.
     pub(super) meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
@@ -157,12 +160,18 @@ impl Compiler for World {
     fn started(&self) -> bool {
         !self.starting.load(Ordering::SeqCst)
     }
+
+    fn pins_heard(&self) -> u64 {
+        self.said.load(Ordering::SeqCst)
+    }
 }
 
 impl Models for World {
-    fn pin(&self, pins: Pins) -> Result<(), Error> {
+    fn pin(&self, pins: Pins) -> Result<u64, Error> {
         *self.pins.lock() = pins;
-        Ok(())
+        let number = self.said.fetch_add(1, Ordering::SeqCst) + 1;
+        self.told.lock().iter().for_each(|inbox| inbox.models());
+        Ok(number)
     }
 }
 
@@ -184,6 +193,7 @@ impl Lab {
     pub(super) fn over(dir: tempfile::TempDir, world: Arc<World>, settle: Duration) -> Self {
         let mut manager = manager(dir.path(), &world, settle);
         manager.begin().unwrap();
+        hear(&mut manager);
         Self { dir, world, manager }
     }
 
@@ -220,12 +230,12 @@ impl Lab {
 
     /// A poll.
     pub(super) fn look(&mut self) {
-        self.manager.look(Instant::now());
-        self.manager.turn(Mail::default());
+        look(&mut self.manager);
     }
 
     pub(super) fn models_change(&mut self) {
         self.manager.turn(Mail { models: true, ..Mail::default() });
+        hear(&mut self.manager);
     }
 
     pub(super) fn state(&self, route: &str) -> Option<Arc<RouteState>> {
@@ -251,6 +261,7 @@ impl Lab {
     pub(super) fn ask(&mut self, change: Change) -> (Option<Result<Changed, ChangeError>>, Answer) {
         let (reply, mut answer) = oneshot::channel();
         self.manager.turn(Mail { changes: [(change, reply)].into(), ..Mail::default() });
+        hear(&mut self.manager);
         (answer.try_recv().ok(), answer)
     }
 
@@ -265,6 +276,24 @@ impl Lab {
 
 pub(super) type Answer = oneshot::Receiver<Result<Changed, ChangeError>>;
 
+/// A poll.
+pub(super) fn look(manager: &mut Manager) {
+    manager.look(Instant::now());
+    manager.turn(Mail::default());
+    hear(manager);
+}
+
+/// What a keeper without a thread is told by others.
+pub(super) fn hear(manager: &mut Manager) {
+    loop {
+        let mail = manager.tools.inbox.take(Some(Instant::now()));
+        if mail.is_empty() {
+            return;
+        }
+        manager.turn(mail);
+    }
+}
+
 pub(super) fn manager(dir: &Path, world: &Arc<World>, settle: Duration) -> Manager {
     let hour = Duration::from_secs(3600);
     let audit = dir.join(".audit.jsonl");
@@ -273,11 +302,11 @@ pub(super) fn manager(dir: &Path, world: &Arc<World>, settle: Duration) -> Manag
         inbox: Arc::new(Inbox::default()),
         board: Arc::new(Board::new()),
         compiler: Arc::clone(world) as Arc<dyn Compiler>,
-        models: Arc::clone(world) as Arc<dyn Models>,
         audit: Arc::new(Audit::new(Some(&audit)).unwrap()),
         watcher: Watcher::new(WatchMode::Off, || ()),
     };
-    Manager::new(rules, tools)
+    world.told.lock().push(Arc::clone(&tools.inbox));
+    Manager::new(rules, tools, Arc::clone(world) as Arc<dyn Models>)
 }
 
 pub(super) fn put(dir: &Path, route: &str, text: &str) {

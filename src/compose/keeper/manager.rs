@@ -15,12 +15,13 @@ use super::{
     choose::Fits,
     inbox::{Inbox, Mail},
     kept::Kept,
+    pinning::Pinning,
     scan::{Found, scan},
     seam::{Compiler, Models},
 };
 use crate::{
     compose::{RouteSet, store::Store},
-    registry::{Pins, WatchMode, Watcher},
+    registry::{WatchMode, Watcher},
     types::{ModelName, ServableId},
 };
 
@@ -45,7 +46,6 @@ pub(super) struct Tools {
     pub(super) inbox: Arc<Inbox>,
     pub(super) board: Arc<Board>,
     pub(super) compiler: Arc<dyn Compiler>,
-    pub(super) models: Arc<dyn Models>,
     pub(super) audit: Arc<Audit>,
     pub(super) watcher: Watcher,
 }
@@ -63,10 +63,12 @@ pub(super) struct Manager {
     pub(super) needs: BTreeMap<ModelName, BTreeSet<ServableId>>,
     /// Versions that routes need before they can become live.
     pub(super) awaited: BTreeSet<ServableId>,
-    /// What the registry was told last.
-    pub(super) pinned: Pins,
+    /// What the registry was told.
+    pub(super) pinning: Pinning,
     /// Changes that wait for versions to be loaded.
     pub(super) parked: Vec<Parked>,
+    /// What the changes that are being tried again wait for.
+    pub(super) retried: BTreeSet<ServableId>,
     /// Something was seen that has not been evaluated.
     pub(super) news: bool,
     /// What was there at start-up has been accepted or refused.
@@ -92,7 +94,8 @@ struct Looks {
 }
 
 impl Manager {
-    pub(super) fn new(rules: Rules, tools: Tools) -> Self {
+    pub(super) fn new(rules: Rules, tools: Tools, models: Arc<dyn Models>) -> Self {
+        let pinning = Pinning::new(models);
         Self {
             rules,
             tools,
@@ -101,8 +104,9 @@ impl Manager {
             fits: Fits::new(),
             needs: BTreeMap::new(),
             awaited: BTreeSet::new(),
-            pinned: Pins::new(),
+            pinning,
             parked: Vec::new(),
+            retried: BTreeSet::new(),
             news: true,
             complete: false,
             complete_at: None,

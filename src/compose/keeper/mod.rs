@@ -13,6 +13,7 @@
 //! | `choose` | which of several changes can be made together (pure) |
 //! | `evaluate` | from what folders say to what is live |
 //! | `change` | from what operators ask for to a revision |
+//! | `pinning` | what the registry was told to keep loaded, and what it has heard |
 //! | `board` | what others see |
 //! | `audit` | the record of changes |
 
@@ -25,6 +26,7 @@ mod handle;
 mod inbox;
 mod kept;
 mod manager;
+mod pinning;
 mod scan;
 mod seam;
 

@@ -20,19 +20,23 @@ pub trait Compiler: Send + Sync {
 
     /// Every model that was wanted at start-up has been loaded or refused: what does not fit now is wrong.
     fn started(&self) -> bool;
+
+    /// The number of the last [`Models::pin`] that what is checked against reflects.
+    fn pins_heard(&self) -> u64;
 }
 
 /// Keeps versions of models loaded.
 pub trait Models: Send + Sync {
     /// Versions that live routes name, and versions that routes need before they can become live. Replaces what was said before.
+    /// Returns a number, which grows, by which one can tell that it has been heard.
     ///
     /// # Errors
     /// `Overloaded`, `Unavailable` when ending.
-    fn pin(&self, pins: Pins) -> Result<(), Error>;
+    fn pin(&self, pins: Pins) -> Result<u64, Error>;
 }
 
 impl Models for Registry {
-    fn pin(&self, pins: Pins) -> Result<(), Error> {
+    fn pin(&self, pins: Pins) -> Result<u64, Error> {
         Registry::pin(self, pins)
     }
 }
@@ -48,5 +52,9 @@ impl Compiler for Tables {
 
     fn started(&self) -> bool {
         self.models_started()
+    }
+
+    fn pins_heard(&self) -> u64 {
+        Tables::pins_heard(self)
     }
 }
