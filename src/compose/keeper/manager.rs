@@ -215,8 +215,8 @@ impl Manager {
                 tracing::warn!(folder = name, why, "ignored among the routes");
             }
         }
-        for name in found.routes.into_keys() {
-            self.kept(&name);
+        for name in &found.routes {
+            self.kept(name);
         }
         let today = SystemTime::now();
         for kept in self.routes.values_mut() {
@@ -240,7 +240,7 @@ impl Manager {
             self.tools.watcher.restart();
         }
         let mut folders = BTreeSet::from([self.rules.dir.clone()]);
-        folders.extend(found.routes.values().cloned());
+        folders.extend(found.folders.iter().cloned());
         // What changed before its folder was watched was not told.
         self.looks.wanted |= self.tools.watcher.follow(folders);
     }

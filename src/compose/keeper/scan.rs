@@ -1,15 +1,22 @@
 //! Which folders of the routes' directory are routes: those with a `route.toml`, and those with a history, whose routes may have
 //! been deleted. Keeps nothing between calls.
 
-use std::{collections::BTreeMap, fs, io, os::unix::fs::MetadataExt, path::Path, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 
 use crate::{registry::source::ROUTE_TOML, types::ModelName};
 
 /// One look at the directory.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    /// Routes and their folders.
-    pub(super) routes: BTreeMap<ModelName, PathBuf>,
+    /// Routes.
+    pub(super) routes: BTreeSet<ModelName>,
+    /// Every folder: a route may be about to be made in it.
+    pub(super) folders: BTreeSet<PathBuf>,
     /// Folders that would be routes if they had a name that a route can have.
     pub(super) misnamed: Vec<String>,
     /// Device and inode of the directory: tells an unmounted directory from an emptied one.
@@ -27,12 +34,16 @@ pub(super) fn scan(root: &Path) -> io::Result<Found> {
         let entry = entry?;
         let name = entry.file_name();
         let path = entry.path();
-        if name.as_encoded_bytes().starts_with(b".") || !is_route(&path) {
+        if name.as_encoded_bytes().starts_with(b".") || !path.is_dir() {
+            continue;
+        }
+        found.folders.insert(path.clone());
+        if !is_route(&path) {
             continue;
         }
         match name.to_str().and_then(|name| ModelName::parse(name).ok()) {
             Some(name) => {
-                found.routes.insert(name, path);
+                found.routes.insert(name);
             }
             None => found.misnamed.push(name.to_string_lossy().into_owned()),
         }
@@ -62,9 +73,10 @@ mod tests {
         fs::write(root.join("route.toml"), "").unwrap();
         symlink(root.join("a"), root.join("linked")).unwrap();
         let found = scan(root).unwrap();
-        let names: Vec<_> = found.routes.keys().map(ModelName::as_str).collect();
+        let names: Vec<_> = found.routes.iter().map(ModelName::as_str).collect();
         assert_eq!(names, ["a", "b", "linked"]);
         assert_eq!(found.misnamed, ["no name"]);
+        assert_eq!(found.folders.len(), 5, "the models' too");
         assert!(scan(&root.join("absent")).is_err());
     }
 }
