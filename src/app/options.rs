@@ -49,7 +49,7 @@ pub struct ServeOptions {
     pub drain_notice: Duration,
     /// How long accepted requests may take once the listeners are closed.
     pub drain_timeout: Duration,
-    /// File with the ops token.
+    /// File with the tokens of the ops listener.
     pub ops_token_file: Option<PathBuf>,
     /// File that every attempt to change a route is appended to.
     pub ops_audit_file: Option<PathBuf>,

@@ -92,7 +92,7 @@ pub struct ServeFlags {
     /// On SIGTERM: how long accepted requests may take once the listeners are closed
     #[arg(long, value_name = "MS", value_parser = count_u64(0..=MAX_MS))]
     pub drain_timeout_ms: Option<u64>,
-    /// File with the token that the ops listener asks for
+    /// File with the tokens that the ops listener accepts: name:token on each line, or one token
     #[arg(long, value_name = "FILE")]
     pub ops_token_file: Option<PathBuf>,
     /// File that every attempt to change a route is appended to, as JSON lines

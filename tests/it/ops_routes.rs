@@ -2,6 +2,8 @@
 //! is what the documentation says.
 
 mod changes;
+mod documented;
+mod guarded;
 mod refusals;
 mod seen;
 

@@ -57,12 +57,13 @@ impl Guard {
     }
 }
 
-/// The host that a request names, in lower case and without port or brackets.
+/// The one host that a request names, in lower case and without port or brackets.
 fn host(uri: &Uri, headers: &HeaderMap) -> Option<String> {
     let named = match uri.host() {
         Some(host) => host,
         None => {
-            let text = headers.get(header::HOST)?.to_str().ok()?;
+            let mut given = headers.get_all(header::HOST).iter();
+            let text = given.next()?.to_str().ok().filter(|_| given.next().is_none())?;
             match text.strip_prefix('[') {
                 Some(v6) => v6.split_once(']')?.0,
                 None => text.split(':').next()?,
@@ -119,6 +120,7 @@ mod tests {
             assert_eq!(look(&all, "/ops/models", &[("host", host)]).known_host, on_all, "{host}");
         }
         assert!(!look(&local, "/ops/models", &[]).known_host);
+        assert!(!look(&local, "/ops/models", &[("host", "localhost"), ("host", "evil.example")]).known_host);
         assert!(!look(&local, "http://evil.example/ops/models", &[("host", "localhost")]).known_host);
         assert!(look(&local, "http://[::1]:1/ops/models", &[]).known_host);
     }

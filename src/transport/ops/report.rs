@@ -43,7 +43,10 @@ struct Variant<'s> {
 #[derive(Debug, Serialize)]
 struct Stage<'s> {
     stage: &'s str,
-    decisions: Decisions<'s>,
+    /// Of a cascade.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decisions: Option<Decisions<'s>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     threshold: Option<f64>,
     duration_seconds: Times,
 }
@@ -102,15 +105,16 @@ struct Times {
 /// `Internal`, which does not happen to what is here.
 pub(super) fn json(state: &RouteState, report: &RouteReport) -> Result<String, Error> {
     let live = state.live.as_ref();
+    let kind = live.map(|live| live.spec.kind.as_str());
     views::json(&Report {
         route: state.name.as_str(),
-        kind: live.map(|live| live.spec.kind.as_str()),
+        kind,
         revision: live.map(|live| live.revision.number),
         split: report.revision.map(|counted_revision| Split {
             counted_revision,
             variants: report.variants.iter().map(variant).collect(),
         }),
-        stages: report.stages.iter().map(stage).collect(),
+        stages: report.stages.iter().map(|report| stage(report, kind == Some("cascade"))).collect(),
         saturated: report.saturated,
         shadow: report.shadow.as_ref().map(shadow),
     })
@@ -120,10 +124,10 @@ fn variant(report: &VariantReport) -> Variant<'_> {
     Variant { variant: &report.variant, requests: report.requests, share: report.share }
 }
 
-fn stage(report: &StageReport) -> Stage<'_> {
+fn stage(report: &StageReport, cascade: bool) -> Stage<'_> {
     Stage {
         stage: &report.stage,
-        decisions: Decisions(&report.decisions),
+        decisions: cascade.then_some(Decisions(&report.decisions)),
         threshold: report.threshold,
         duration_seconds: times(report.duration),
     }

@@ -50,7 +50,7 @@ async fn routes_are_shown() {
     assert_eq!((status, etag), (200, tag(12)));
     let mut want = json!({
         "name": "checkout", "kind": "split", "revision": 12, "at": "2025-11-20T09:30:00.250Z", "who": "ann",
-        "why": "first look", "problems": [], "writable": true, "weights": {"control": 90.0, "candidate": 10.0},
+        "why": "first look", "problems": [], "writable": true, "weights": {"control": 90, "candidate": 10},
         "route": {"kind": "split", "key": ["parameter:user_id"], "variant": [
             {"name": "control", "model": "fraud", "version": "1", "weight": 90},
             {"name": "candidate", "model": "fraud", "version": "2", "weight": 10}]},
@@ -70,7 +70,7 @@ async fn routes_are_shown() {
 #[tokio::test]
 async fn weights_keep_the_order_of_the_file() {
     let body = views::json(&views::route(&at_revision(3), true)).unwrap();
-    assert!(body.contains(r#""weights":{"control":90.0,"candidate":10.0}"#), "{body}");
+    assert!(body.contains(r#""weights":{"control":90,"candidate":10}"#), "{body}");
 }
 
 #[tokio::test]
@@ -135,7 +135,7 @@ async fn weights_are_changed() {
     let body = r#"{"control":80,"candidate":20,"why":"all well"}"#;
     let (status, etag, got) = ask(&keeper, "PATCH /ops/routes/checkout/weights", &[("if-match", "\"12\"")], body).await;
     assert_eq!((status, etag), (200, tag(13)));
-    let want = json!({"route": "checkout", "revision": 13, "weights": {"control": 80.0, "candidate": 20.0}, "moved": 0.1,
+    let want = json!({"route": "checkout", "revision": 13, "weights": {"control": 80, "candidate": 20}, "moved": 0.1,
                       "loads": ["fraud/3"], "unloads": []});
     assert_eq!(got, want);
     let asked = keeper.asked();

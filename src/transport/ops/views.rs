@@ -168,6 +168,18 @@ fn weights(spec: &RouteSpec) -> Weights<'_> {
 
 impl Serialize for Weights<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().copied())
+        /// A weight as people write it: 90, not 90.0.
+        #[derive(Serialize)]
+        #[serde(untagged)]
+        enum Weight {
+            Whole(u64),
+            Fraction(f64),
+        }
+        const EXACT: f64 = 9_007_199_254_740_992.0;
+        let weight = |weight: f64| match weight {
+            whole if whole.fract() == 0.0 && (0.0..=EXACT).contains(&whole) => Weight::Whole(whole as u64),
+            fraction => Weight::Fraction(fraction),
+        };
+        serializer.collect_map(self.0.iter().map(|(name, of)| (name, weight(*of))))
     }
 }

@@ -17,7 +17,7 @@ async fn a_route_is_made_moved_taken_back_and_removed() {
     let body = split(90.0, 10.0).to_string();
     let headers = [("if-none-match", "*"), ("x-weir-why", "first look")];
     let (made, etag) = operator.change("PUT /ops/routes/checkout", &headers, &body).await;
-    let want = json!({"route": "checkout", "revision": 1, "weights": {"control": 90.0, "candidate": 10.0}, "moved": 0.0,
+    let want = json!({"route": "checkout", "revision": 1, "weights": {"control": 90, "candidate": 10}, "moved": 0.0,
                       "loads": [], "unloads": []});
     assert_eq!((made, etag.as_deref()), (want, Some("\"1\"")));
     assert_eq!(asked(&mut http, "u17").await.1, 1, "in force at once");
@@ -34,7 +34,7 @@ async fn a_route_is_made_moved_taken_back_and_removed() {
 
     let back = "POST /ops/routes/checkout/rollback";
     let (back, etag) = operator.change(back, &[("if-match", "*")], r#"{"to":2,"why":"too far"}"#).await;
-    assert_eq!((&back["weights"], etag.as_deref()), (&json!({"control": 80.0, "candidate": 20.0}), Some("\"4\"")));
+    assert_eq!((&back["weights"], etag.as_deref()), (&json!({"control": 80, "candidate": 20}), Some("\"4\"")));
     let (gone, etag) =
         operator.change("DELETE /ops/routes/checkout", &[("if-match", "\"4\"")], r#"{"why":"done"}"#).await;
     assert_eq!((&gone["route"], etag), (&json!("checkout"), None));
@@ -137,7 +137,7 @@ async fn a_change_of_weights_keeps_the_comments() {
         (seen["revision"] == 3).then_some(seen)
     })
     .await;
-    assert_eq!((&seen["who"], &seen["weights"]["control"]), (&json!("file"), &json!(70.0)));
+    assert_eq!((&seen["who"], &seen["weights"]["control"]), (&json!("file"), &json!(70)));
     assert!(server.stop().await.success());
 }
 
