@@ -136,7 +136,7 @@ async def grpc_checks():
         for kind in IDENTITIES:
             for binary in (True, False) if kind != "fp16" else (True,):
                 await checks.run_async(f"gRPC identity {kind} {'raw' if binary else 'typed'}", identity, kind, binary)
-        await checks.run_async("gRPC 60 requests at once", together)
+        await checks.run_async("gRPC 108 requests at once", together)
         await checks.run_async("gRPC unknown model", refused)
 
 

@@ -15,8 +15,8 @@ root=$(cd "$here/../.." && pwd)
 weir=${WEIR_BIN:-$root/target/debug/weir}
 python=${PYTHON:-python3}
 scripts=("$@")
-[ ${#scripts[@]} -gt 0 ] || scripts=(triton_http triton_http_state triton_grpc triton_grpc_state kserve_client assignment perf \
-    ops_schema)
+[ ${#scripts[@]} -gt 0 ] || scripts=(triton_http triton_http_state triton_grpc triton_grpc_state kserve_client \
+    triton_routes kserve_routes assignment perf ops_schema)
 [ -x "$weir" ] || { echo "no server at $weir: build it or set WEIR_BIN" >&2; exit 2; }
 weir=$(cd "$(dirname "$weir")" && pwd)/$(basename "$weir")
 
@@ -47,6 +47,10 @@ trap finish EXIT
 registry=$work/models
 mkdir "$registry"
 for version in "$root"/models/*/1; do cp -R "$(dirname "$version")" "$registry/"; done
+for route in "$root"/models/*/route.toml; do
+    mkdir "$registry/$(basename "$(dirname "$route")")"
+    cp "$route" "$registry/$(basename "$(dirname "$route")")/"
+done
 for name in identity-{fp16,fp32,fp64,int8,int16,int32,int64,uint8,bool,string} two-in-two-out no-batch \
     no-batch-dim-vector nan-out slow unknown-op; do
     cp -R "$root/tests/fixtures/$name" "$registry/"
