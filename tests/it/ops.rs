@@ -112,3 +112,23 @@ async fn models_are_shown_looked_at_again_and_kept() {
     assert_eq!(ask(&site, "POST", "/ops/models/echo/unload", json).await.status, 200);
     assert_eq!(ready(&site), 0);
 }
+
+#[tokio::test]
+async fn bodies_of_writes_are_bounded_in_size_and_time() {
+    let site = Site::open(Plan { patience: std::time::Duration::from_millis(50), ..Plan::default() });
+    let load = |length: usize| {
+        format!(
+            "POST /ops/models/echo/load HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+        )
+    };
+    for (length, sent, status) in
+        [(1 << 21, "", 413), (100, "{", 408), (3, "[1]", 400), (2, "{}", 202), (13, "{\"why\":\"due\"}", 202)]
+    {
+        let mut wire = Wire::connect(site.ops).await;
+        wire.send(load(length)).await;
+        wire.send(sent).await;
+        let reply = wire.reply(false).await;
+        assert_eq!(reply.status, status, "{length} {sent}: {}", reply.text());
+        assert_eq!(reply.header("connection"), (status == 413 || status == 408).then_some("close"), "{length}");
+    }
+}
