@@ -1,11 +1,11 @@
 //! The README is run: its start-up text is what a gateway prints on the demo registry, its curl line is answered as printed, its
-//! links exist.
+//! calibration gives what the demo cascade has, its links exist.
 
 use serde_json::Value;
 
 use crate::{
     client::Http,
-    harness::{PATIENCE, Registry, Weir, repository, until},
+    harness::{PATIENCE, Registry, Weir, repository, until, weir},
 };
 
 fn readme() -> String {
@@ -38,6 +38,29 @@ async fn the_sample_digit_is_answered_as_printed() {
         numbers(&got[1]["data"]).iter().zip(numbers(&want[1]["data"])).all(|(a, b)| (a - b).abs() <= 1e-4 + 1e-4 * b);
     assert!(close, "{got} {want}");
     assert!(server.stop().await.success());
+}
+
+/// The command for calibrating chooses what the demo cascade has, from the digits that are here.
+#[test]
+fn the_calibration_is_the_commands() {
+    let command = block(&readme(), "sh", "weir calibrate");
+    let words: Vec<&str> = command.split_whitespace().skip(1).collect();
+    let route = "digits-cascade/route.toml";
+    let text = std::fs::read_to_string(repository("models").join(route)).unwrap();
+    let registry = Registry::demo();
+    // As it was before: without versions, with a threshold of somebody's own, and without the promise.
+    let (before, _) = text.split_once("[calibration]").unwrap();
+    let before: Vec<&str> = before.lines().filter(|line| !line.starts_with("version")).collect();
+    let mut before = before.join("\n").trim_end().to_owned() + "\n";
+    let at_least = before.find("at_least = ").unwrap() + "at_least = ".len();
+    let end = at_least + before[at_least..].find(' ').unwrap();
+    before.replace_range(at_least..end, "0.9");
+    registry.write(route, before);
+    let run = weir().args(&words).arg("--registry").arg(registry.path()).current_dir(repository("")).output().unwrap();
+    assert!(run.status.success(), "{run:?}");
+    let chosen = std::fs::read_to_string(registry.path().join(route)).unwrap();
+    let undated = |text: &str| text.lines().filter(|line| !line.starts_with("date = ")).collect::<Vec<_>>().join("\n");
+    assert_eq!(undated(&chosen), undated(&text));
 }
 
 /// Lines up to the empty line before `listening:`, without how long something took.
