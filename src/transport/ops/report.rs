@@ -171,3 +171,94 @@ impl Serialize for Decisions<'_> {
         serializer.collect_map(counts)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::types::ModelName;
+
+    fn written(report: &RouteReport, kind: Option<&str>) -> Value {
+        let text = match kind {
+            Some("cascade") => {
+                "kind = \"cascade\"\n[[stage]]\nmodel = \"a\"\naccept = { output = \"p\", measure = \"max_prob\", \
+                 at_least = 0.9 }\n[[stage]]\nmodel = \"b\"\n"
+            }
+            _ => "kind = \"split\"\n[[variant]]\nname = \"all\"\nmodel = \"a\"\nweight = 1\n",
+        };
+        let live = kind.map(|_| {
+            let author = crate::compose::Author { who: "ann".into(), why: "".into() };
+            let revision =
+                crate::compose::Revision { number: 4, at: std::time::SystemTime::UNIX_EPOCH, author, from: 3 };
+            let spec = std::sync::Arc::new(crate::spec::parse_route_toml(text).unwrap());
+            crate::compose::LiveRoute { revision, spec, text: text.into() }
+        });
+        let name = ModelName::parse("r").unwrap();
+        let state = RouteState { name, live, problems: Vec::new(), writable: true };
+        serde_json::from_str(&super::json(&state, report).unwrap()).unwrap()
+    }
+
+    fn empty() -> RouteReport {
+        RouteReport { revision: None, variants: Vec::new(), stages: Vec::new(), saturated: None, shadow: None }
+    }
+
+    #[test]
+    fn a_cascade_tells_what_its_stages_decided() {
+        let counts = [8, 2, 0, 0].map(|rows| (rows, rows as f64 / 10.0));
+        let decisions = std::array::from_fn(|i| (Decision::ALL[i], counts[i].0, counts[i].1));
+        let duration = Latency { count: 1, mean: Some(0.5), p50: Some(0.25), p90: None, p99: None };
+        let stage = StageReport { stage: "0".into(), decisions, threshold: Some(0.85), duration };
+        let report = RouteReport { stages: vec![stage], saturated: Some(false), ..empty() };
+        let count = |rows: u64, share: f64| json!({"rows": rows, "share": share});
+        let want = json!({
+            "route": "r", "kind": "cascade", "revision": 4, "saturated": false,
+            "stages": [{
+                "stage": "0", "threshold": 0.85,
+                "decisions": {"accepted": count(8, 0.8), "escalated": count(2, 0.2), "best_so_far": count(0, 0.0),
+                              "expired": count(0, 0.0)},
+                "duration_seconds": {"count": 1, "mean": 0.5, "p50": 0.25, "p90": null, "p99": null},
+            }],
+        });
+        assert_eq!(written(&report, Some("cascade")), want);
+        let split = written(&report, Some("split"));
+        assert!(split["stages"][0].get("decisions").is_none(), "only cascades decide");
+    }
+
+    #[test]
+    fn a_shadow_tells_how_far_it_is_off() {
+        let absolute = Spread { rows: 5, p50: Some(0.1), p99: Some(0.2), max: Some(f64::INFINITY) };
+        let outputs =
+            vec![DifferenceReport { output: "p".into(), ranked: 5, flips: 1, absolute, relative: Spread::default() }];
+        let shadow = ShadowReport {
+            agree: 4,
+            differ: 1,
+            failed: 2,
+            dropped: 3,
+            agreement: Some(0.8),
+            outputs,
+            primary: Latency::default(),
+            shadow: Latency::default(),
+        };
+        let variants = vec![VariantReport { variant: "all".into(), requests: 10, share: 1.0 }];
+        let report = RouteReport { revision: Some(4), variants, shadow: Some(shadow), ..empty() };
+        let got = written(&report, Some("split"));
+        let none = json!({"count": 0, "mean": null, "p50": null, "p90": null, "p99": null});
+        let want = json!({
+            "agree": 4, "differ": 1, "failed": 2, "dropped": 3, "agreement": 0.8,
+            "outputs": [{
+                "output": "p", "ranked": 5, "flips": 1,
+                "absolute": {"rows": 5, "p50": 0.1, "p99": 0.2, "max": null},
+                "relative": {"rows": 0, "p50": null, "p99": null, "max": null},
+            }],
+            "primary_seconds": none, "shadow_seconds": none,
+        });
+        assert_eq!(got["shadow"], want);
+        assert_eq!(got["variants"], json!([{"variant": "all", "requests": 10, "share": 1.0}]));
+    }
+
+    #[test]
+    fn what_does_not_serve_has_done_nothing() {
+        assert_eq!(written(&empty(), None), json!({"route": "r", "kind": null, "revision": null}));
+    }
+}
