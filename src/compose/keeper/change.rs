@@ -10,20 +10,22 @@ use std::{
 use super::{
     audit::{Attempt, action},
     choose::{Choice, Verdict, choose},
+    draft::{Draft, failed, moves, weights},
     evaluate::live,
     inbox::Reply,
-    kept::{Asks, Edit as ByHand, in_file, parse},
+    kept::{Asks, Edit as ByHand, in_file},
     manager::Manager,
 };
 use crate::{
     compose::{
         Change, ChangeError, Changed, Edit, Expect, LiveRoute,
-        assign::{moved, reshuffled},
-        store::{Entry, Note, StoreError},
+        store::{Note, StoreError},
     },
-    spec::{route_to_toml, with_weights},
-    types::{Error, ModelName, RouteKind, RouteSpec, ServableId},
+    types::{Error, ModelName, ServableId},
 };
+
+/// How often a change that expects nothing is tried while other processes change the route.
+const MAX_RACES: usize = 16;
 
 /// A change that waits for versions to be loaded.
 #[derive(Debug)]
@@ -44,14 +46,6 @@ pub(super) struct Parked {
 enum Outcome {
     Answer(Result<Changed, ChangeError>),
     Wait { needs: BTreeSet<ServableId>, waits_for: Vec<String> },
-}
-
-/// What a route is to become.
-struct Draft {
-    /// Nothing, when it is to go.
-    route: Option<(Arc<str>, Arc<RouteSpec>)>,
-    /// The revision that it comes from.
-    from: u64,
 }
 
 impl Manager {
@@ -130,6 +124,18 @@ impl Manager {
     }
 
     fn attempt(&mut self, change: &Change, loaded: &[String]) -> Outcome {
+        for _ in 0..MAX_RACES {
+            match self.attempt_once(change, loaded) {
+                // Another process was faster; who expects nothing has lost nothing.
+                Outcome::Answer(Err(ChangeError::Stale { .. })) if self.is_raced && change.expect == Expect::Any => {}
+                outcome => return outcome,
+            }
+        }
+        self.attempt_once(change, loaded)
+    }
+
+    fn attempt_once(&mut self, change: &Change, loaded: &[String]) -> Outcome {
+        self.is_raced = false;
         self.look_at(&change.route);
         if let Err(error) = self.stands(change) {
             return Outcome::Answer(Err(error));
@@ -148,8 +154,7 @@ impl Manager {
         let mut choice = choose(&self.live, &self.fits, &wishes, |set| self.tools.compiler.check(set));
         let verdict = choice.left.remove(&change.route).unwrap_or_default();
         if !verdict.own.fits() && !self.tools.compiler.started() {
-            let error = Error::unavailable(format!("route '{}': the server is starting", change.route));
-            return Outcome::Answer(Err(error.into()));
+            return Outcome::Answer(Err(starting(&change.route).into()));
         }
         let mut changed = self.foreseen(change, &draft, &choice, &verdict);
         if change.dry_run {
@@ -181,18 +186,22 @@ impl Manager {
     /// Whether the route is as the change expects it to be, and may be changed.
     fn stands(&mut self, change: &Change) -> Result<(), ChangeError> {
         let Change { route, edit, expect, .. } = change;
-        let started = self.tools.compiler.started();
-        let at = self.live.get(route).map(|live| live.revision.number);
+        let serves = self.live.get(route).map(|live| live.revision.number);
         let kept = self.kept(route);
         if let Some(why) = kept.unreadable() {
             return Err(Error::internal(format!("route '{route}': its folder cannot be read"), why).into());
         }
         let asks = kept.asks();
-        let is_there = at.is_some() || !matches!(asks, Asks::Nothing);
+        // Another process may have made a revision that does not serve here, or deleted the route.
+        let (is_there, at) = match &asks {
+            Asks::Nothing => (false, None),
+            Asks::Revision(newest) => (true, Some(newest.revision.number)),
+            Asks::Edit(_) => (true, serves),
+        };
         if !is_there && matches!(edit, Edit::Weights(_) | Edit::Delete) {
             return Err(not_found(route));
         }
-        let stale = |what: String| Err(ChangeError::Stale { text: format!("route '{route}': {what}"), live: at });
+        let stale = |what: String| Err(ChangeError::Stale { text: format!("route '{route}': {what}"), live: serves });
         let place = || at.map_or_else(|| "no revision of it serves".to_owned(), |at| format!("it is at revision {at}"));
         match expect {
             Expect::Absent if is_there => return stale(format!("is there already: {}", place())),
@@ -208,65 +217,28 @@ impl Manager {
             );
             return Err(ChangeError::Conflict(text));
         }
+        let why = kept.complaints().into_iter().next();
         match asks {
+            Asks::Nothing => Ok(()),
+            Asks::Revision(_) if at == serves => Ok(()),
+            // What somebody wrote has not been found wrong, so it is about to be the route.
             Asks::Edit(ByHand { settled: false, .. }) => {
                 stale("its route.toml has just been edited by hand".to_owned())
             }
-            Asks::Edit(_) if !started => {
-                Err(Error::unavailable(format!("route '{route}': the server is starting")).into())
-            }
-            Asks::Edit(_) if matches!(edit, Edit::Weights(_)) => {
-                let why = kept.complaints().into_iter().next().unwrap_or_default();
-                let text = format!("route '{route}': was edited by hand and that is not in order: {why}");
-                Err(ChangeError::Conflict(text))
-            }
-            _ => Ok(()),
+            _ if !self.tools.compiler.started() => Err(starting(route).into()),
+            Asks::Edit(_) if why.is_none() => stale("its route.toml has just been edited by hand".to_owned()),
+            // Weights are those of what is written there; everything else replaces it.
+            _ if !matches!(edit, Edit::Weights(_)) => Ok(()),
+            Asks::Edit(_) => Err(ChangeError::Conflict(format!(
+                "route '{route}': was edited by hand, and that is not in order: {}",
+                why.unwrap_or_default()
+            ))),
+            Asks::Revision(newest) => Err(ChangeError::Conflict(format!(
+                "route '{route}': revision {} does not serve here: {}",
+                newest.revision.number,
+                why.unwrap_or_default()
+            ))),
         }
-    }
-
-    /// What the route is to become.
-    fn draft(&mut self, change: &Change) -> Result<Draft, ChangeError> {
-        let Change { route, edit, .. } = change;
-        let now = self.live.get(route).cloned();
-        let from = now.as_ref().map_or(0, |now| now.revision.number);
-        let drafted = |text: String, from| {
-            let spec = parse(&text).map_err(ChangeError::Refused)?;
-            Ok(Draft { route: Some((text.into(), spec)), from })
-        };
-        match edit {
-            Edit::Put(spec) => drafted(route_to_toml(spec), from),
-            Edit::Weights(weights) => {
-                let now = now.ok_or_else(|| ChangeError::Conflict(format!("route '{route}': no revision serves")))?;
-                let text = with_weights(&now.text, weights);
-                drafted(text.map_err(|problems| ChangeError::Refused(in_file(&problems)))?, from)
-            }
-            Edit::Rollback(number) => {
-                let entry = self.entry_of(route, *number)?;
-                if entry.is_deletion() {
-                    let text = format!("route '{route}': revision {number} deleted it: there is nothing to go back to");
-                    return Err(ChangeError::Refused(vec![text]));
-                }
-                drafted(entry.text.to_string(), *number)
-            }
-            Edit::Delete => Ok(Draft { route: None, from }),
-        }
-    }
-
-    /// An earlier revision.
-    fn entry_of(&mut self, route: &ModelName, number: u64) -> Result<Entry, ChangeError> {
-        let kept = self.kept(route);
-        let entry = match kept.memory().iter().find(|entry| entry.revision.number == number) {
-            Some(entry) => Some((**entry).clone()),
-            None => kept.store.read(number).map_err(|error| failed(route, &error))?,
-        };
-        entry.ok_or_else(|| ChangeError::NotFound(format!("route '{route}': revision {number}: not found")))
-    }
-
-    /// The revision as it would be.
-    fn entry(&mut self, change: &Change, draft: &Draft) -> Entry {
-        let note = Note { author: change.author.clone(), from: draft.from, at: SystemTime::now() };
-        let text = draft.route.as_ref().map_or_else(|| Arc::from(""), |(text, _)| Arc::clone(text));
-        Entry::new(self.kept(&change.route).next(), note, text)
     }
 
     fn unchanged(&mut self, route: &ModelName) -> Changed {
@@ -329,6 +301,7 @@ impl Manager {
         let entry = match self.kept(route).commit(text, note) {
             Ok(entry) => entry,
             Err(StoreError::Stale) => {
+                self.is_raced = true;
                 self.look_at(route);
                 let live = self.live.get(route).map(|live| live.revision.number);
                 return Err(ChangeError::Stale { text: format!("route '{route}': has changed meanwhile"), live });
@@ -354,29 +327,6 @@ fn not_found(route: &ModelName) -> ChangeError {
     ChangeError::NotFound(format!("route '{route}': not found"))
 }
 
-fn failed(route: &ModelName, error: &StoreError) -> ChangeError {
-    match error {
-        StoreError::ReadOnly(_) => ChangeError::Conflict(format!("route '{route}': the folder '{route}' {error}")),
-        StoreError::TooLarge(_) => ChangeError::Refused(vec![error.to_string()]),
-        _ => Error::internal(format!("route '{route}': the revision could not be read or written"), error).into(),
-    }
-}
-
-/// Weights by name of variant; empty unless it is a split.
-fn weights(spec: &RouteSpec) -> Vec<(Box<str>, f64)> {
-    match &spec.kind {
-        RouteKind::Split(split) => {
-            split.variants.iter().map(|variant| (variant.name.clone(), variant.weight)).collect()
-        }
-        _ => Vec::new(),
-    }
-}
-
-/// The share of keys that move to another variant.
-fn moves(route: &ModelName, before: &RouteSpec, after: &RouteSpec) -> f64 {
-    let (RouteKind::Split(old), RouteKind::Split(new)) = (&before.kind, &after.kind) else { return 0.0 };
-    let salt = |salt: &Option<Box<str>>| salt.clone().unwrap_or_else(|| route.as_str().into());
-    let same = old.keys == new.keys && salt(&old.salt) == salt(&new.salt);
-    let share = if same { moved } else { reshuffled };
-    share(&weights(before), &weights(after))
+fn starting(route: &ModelName) -> Error {
+    Error::unavailable(format!("route '{route}': the server is starting"))
 }

@@ -2,6 +2,8 @@
 
 use std::{fs, sync::atomic::Ordering, time::Duration};
 
+use crate::compose::{ChangeError, Expect};
+
 use super::lab::{Lab, World, alone, put, split};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -211,6 +213,14 @@ fn another_process_s_revisions_are_followed() {
     super::lab::look(&mut other);
     assert_eq!((at(&other).number, at(&lab.manager).number), (2, 3));
     assert!(!other.tools.board.load().states["r"].problems.is_empty());
+    // Who changes it here without knowing would undo what was done there.
+    let mut ask = |edit, expect| super::lab::ask(&mut other, super::lab::change("r", edit, expect)).0.unwrap();
+    let weights = || super::lab::weighs(&[("a", 1.0)]);
+    let result = ask(weights(), Expect::Revision(2));
+    assert!(matches!(&result, Err(ChangeError::Stale { live: Some(2), .. })), "{result:?}");
+    let result = ask(weights(), Expect::Any);
+    let why = "route 'r': revision 3 does not serve here: route.toml: variant[1].version: model 'm' has no version 2";
+    assert_eq!(result, Err(ChangeError::Conflict(why.to_owned())));
     world.load("m", &[2]);
     other.turn(super::inbox::Mail { models: true, ..Default::default() });
     assert_eq!(at(&other), at(&lab.manager));

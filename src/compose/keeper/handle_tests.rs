@@ -157,11 +157,19 @@ async fn two_keepers_never_disagree_about_a_revision() {
         assert_eq!(made.len(), 1, "{a:?} {b:?}");
         wins += u32::from(a.is_ok());
     }
+    // Who expects nothing is not told of the other.
+    let change = |weight: u32| change("r", weighs(&[("a", f64::from(weight))]), Expect::Any);
+    for round in 0..25 {
+        let (a, b) = tokio::join!(routes.change(change(round + 1)), other.change(change(round + 1)));
+        let made = BTreeSet::from([a.unwrap().revision, b.unwrap().revision]);
+        let first = 52 + 2 * u64::from(round);
+        assert_eq!(made, BTreeSet::from([first, first + 1]));
+    }
     routes.look();
     other.look();
-    until(&routes, |routes| at(routes, "r") == 51).await;
-    until(&other, |other| at(other, "r") == 51).await;
-    for number in 1..=51 {
+    until(&routes, |routes| at(routes, "r") == 101).await;
+    until(&other, |other| at(other, "r") == 101).await;
+    for number in 1..=101 {
         assert_eq!(routes.revision("r", number), other.revision("r", number));
     }
     let (a, b) = (routes.get("r").unwrap(), other.get("r").unwrap());

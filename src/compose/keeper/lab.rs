@@ -259,10 +259,7 @@ impl Lab {
 
     /// Asks for a change; `None` while it waits.
     pub(super) fn ask(&mut self, change: Change) -> (Option<Result<Changed, ChangeError>>, Answer) {
-        let (reply, mut answer) = oneshot::channel();
-        self.manager.turn(Mail { changes: [(change, reply)].into(), ..Mail::default() });
-        hear(&mut self.manager);
-        (answer.try_recv().ok(), answer)
+        ask(&mut self.manager, change)
     }
 
     pub(super) fn change(&mut self, route: &str, edit: Edit, expect: Expect) -> Result<Changed, ChangeError> {
@@ -275,6 +272,14 @@ impl Lab {
 }
 
 pub(super) type Answer = oneshot::Receiver<Result<Changed, ChangeError>>;
+
+/// Asks for a change; `None` while it waits.
+pub(super) fn ask(manager: &mut Manager, change: Change) -> (Option<Result<Changed, ChangeError>>, Answer) {
+    let (reply, mut answer) = oneshot::channel();
+    manager.turn(Mail { changes: [(change, reply)].into(), ..Mail::default() });
+    hear(manager);
+    (answer.try_recv().ok(), answer)
+}
 
 /// A poll.
 pub(super) fn look(manager: &mut Manager) {

@@ -69,6 +69,8 @@ pub(super) struct Manager {
     pub(super) parked: Vec<Parked>,
     /// What the changes that are being tried again wait for.
     pub(super) retried: BTreeSet<ServableId>,
+    /// The last change was not made because another process was faster.
+    pub(super) is_raced: bool,
     /// Something was seen that has not been evaluated.
     pub(super) news: bool,
     /// What was there at start-up has been accepted or refused.
@@ -107,6 +109,7 @@ impl Manager {
             pinning,
             parked: Vec::new(),
             retried: BTreeSet::new(),
+            is_raced: false,
             news: true,
             complete: false,
             complete_at: None,

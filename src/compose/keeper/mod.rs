@@ -12,7 +12,7 @@
 //! | `kept` | what is known of one route: its folder, its edit by hand |
 //! | `choose` | which of several changes can be made together (pure) |
 //! | `evaluate` | from what folders say to what is live |
-//! | `change` | from what operators ask for to a revision |
+//! | `change`, `draft` | from what operators ask for to a revision |
 //! | `pinning` | what the registry was told to keep loaded, and what it has heard |
 //! | `board` | what others see |
 //! | `audit` | the record of changes |
@@ -21,6 +21,7 @@ mod audit;
 mod board;
 mod change;
 mod choose;
+mod draft;
 mod evaluate;
 mod handle;
 mod inbox;
