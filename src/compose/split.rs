@@ -68,7 +68,7 @@ enum Choice {
 }
 
 /// A key's bytes, kept for the shadow's sample.
-type KeyBytes = SmallVec<[u8; 40]>;
+type KeyBytes = SmallVec<[u8; 36]>;
 
 impl Split {
     pub(super) async fn run(&self, rows: Rows, call: Call<'_>) -> Result<Reply, Error> {
