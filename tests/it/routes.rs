@@ -27,7 +27,8 @@ impl Shown {
     async fn of(server: &Weir) -> Self {
         let state = Operator::of(server).get("/ops/routes/checkout").await;
         let text = |key: &str| state[key].as_str().unwrap_or_else(|| panic!("no {key}: {state}")).to_owned();
-        Self { revision: state["revision"].as_u64().unwrap(), who: text("who"), text: text("text") }
+        let revision = state["revision"].as_u64().unwrap_or_else(|| panic!("no revision: {state}"));
+        Self { revision, who: text("who"), text: text("text") }
     }
 }
 
