@@ -65,7 +65,10 @@ impl Manager {
         if started && !self.complete {
             let until = *self.complete_at.get_or_insert(now + self.rules.patience);
             let fits = choice.fits.values().chain(refused.values().map(|verdict| &verdict.own));
-            let hopeful = asked.settling || !unheld.is_empty() || fits.into_iter().any(waits);
+            // Another process was faster: what it has made is seen at the next look, which has been asked for.
+            let raced = |name| self.routes.get(name).is_some_and(|kept| kept.verdict.is_empty());
+            let hopeful =
+                asked.settling || !unheld.is_empty() || failed.iter().any(raced) || fits.into_iter().any(waits);
             self.complete = !hopeful || until <= now;
             changed |= self.complete;
         }

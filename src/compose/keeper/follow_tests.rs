@@ -145,6 +145,21 @@ fn start_up_does_not_wait_for_ever() {
 }
 
 #[test]
+fn start_up_waits_for_what_another_process_has_just_recorded() {
+    let dir = tempfile::tempdir().unwrap();
+    put(dir.path(), "r", &alone("m"));
+    let (world, folder) = (World::new(), dir.path().to_owned());
+    // Between the look at the folder and its first revision, the other one makes that revision.
+    let other = move || super::lab::manager(&folder, &World::new(), Duration::ZERO).begin().unwrap();
+    *world.meanwhile.lock() = Some(Box::new(other));
+    let mut manager = super::lab::manager(dir.path(), &world, Duration::ZERO);
+    manager.begin().unwrap();
+    assert_eq!((manager.live.len(), manager.complete), (0, false), "start-up has ended without the route");
+    super::lab::look(&mut manager);
+    assert_eq!((manager.live["r"].revision.number, manager.complete), (1, true));
+}
+
+#[test]
 fn routes_that_name_each_other_change_together() {
     let mut lab = Lab::new(&[("outer", &alone("inner")), ("inner", &alone("m"))]);
     assert_eq!((lab.at("outer"), lab.at("inner")), (Some(1), Some(1)));
