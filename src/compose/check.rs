@@ -7,12 +7,12 @@ use super::{
     compile::compile,
     controllers::Controllers,
     route::Route,
-    store::MAX_TEXT,
+    store::{FileText, Store},
     world::{RouteSet, World},
 };
 use crate::{
     observe::Metrics,
-    registry::{Named, Problem, Snapshot, scan},
+    registry::{Named, Problem, Snapshot, scan, source::ROUTE_TOML},
     spec::parse_route_toml,
     types::{ModelName, VersionRef},
 };
@@ -38,7 +38,7 @@ impl RouteFiles {
         let mut routes = BTreeMap::new();
         let mut problems = Vec::new();
         for (name, folder) in scan(root)?.routes {
-            match read(&folder.join("route.toml")) {
+            match read(&folder) {
                 Ok(live) => {
                     routes.insert(name, live);
                 }
@@ -69,26 +69,24 @@ impl RouteFiles {
         let one = |name: &ModelName| {
             let (route, fit) = compile(world, name);
             let waits = fit.waits_for.iter().map(|what| format!("{what} is not loaded"));
-            let problems = fit.problems.iter().cloned().chain(waits).map(|text| format!("route.toml: {text}"));
+            let problems = fit.problems.iter().cloned().chain(waits).map(|text| format!("{ROUTE_TOML}: {text}"));
             (name.clone(), route.ok_or_else(|| problems.collect()))
         };
         self.routes.keys().map(one).collect()
     }
 }
 
-fn read(path: &Path) -> Result<LiveRoute, Vec<String>> {
-    let wrong = |what: String| vec![format!("route.toml: {what}")];
-    let meta = std::fs::symlink_metadata(path).map_err(|error| wrong(error.kind().to_string()))?;
-    if !meta.is_file() {
-        return Err(wrong("expected a regular file".to_owned()));
-    }
-    if meta.len() > MAX_TEXT {
-        return Err(wrong(format!("expected at most {MAX_TEXT} bytes, got {}", meta.len())));
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+/// What a route's folder says, read as the keeper reads it.
+fn read(folder: &Path) -> Result<LiveRoute, Vec<String>> {
+    let text = match Store::new(folder.to_owned()).text() {
+        Ok(FileText::Text(text)) => text,
+        Ok(FileText::Absent) => return Err(vec![format!("{ROUTE_TOML}: not found")]),
+        Ok(FileText::Wrong(why)) => return Err(vec![why]),
+        Err(error) => return Err(vec![format!("{ROUTE_TOML}: {error}")]),
+    };
     let spec = parse_route_toml(&text)
-        .map_err(|problems| problems.iter().map(|problem| format!("route.toml: {problem}")).collect::<Vec<_>>())?;
+        .map_err(|problems| problems.iter().map(|problem| format!("{ROUTE_TOML}: {problem}")).collect::<Vec<_>>())?;
     let author = Author { who: "file".into(), why: "".into() };
     let revision = Revision { number: 1, at: SystemTime::UNIX_EPOCH, author, from: 0 };
-    Ok(LiveRoute { revision, spec: Arc::new(spec), text: text.into() })
+    Ok(LiveRoute { revision, spec: Arc::new(spec), text })
 }

@@ -76,6 +76,10 @@ impl Table {
             nodes.insert(name.clone(), Node::Route(RouteSlot::build(name, world, known)));
         }
         for (name, entry) in &snapshot.models {
+            // A model that comes with the name of a route is a mistake of both; it takes nothing away that serves.
+            if matches!(nodes.get(name), Some(Node::Route(slot)) if slot.live.is_some()) {
+                continue;
+            }
             let known = match known(name) {
                 Some(Node::Model(node)) => Some(node),
                 _ => None,

@@ -180,8 +180,9 @@ fn look_inside(path: &Path, name: &str) -> io::Result<Inside> {
                 found.versions.insert(version, FoundVersion { place: Place::Folder, files });
             }
             (Some(_), false) => ignore(NO_FOLDER),
+            // A folder of that name is no route, but was meant as one: who reads it says what is wrong.
+            (None, _) if inner == ROUTE_TOML => route = true,
             (None, true) => ignore("the name is no version"),
-            (None, false) if inner == ROUTE_TOML => route = true,
             (None, false) => match config_name(&inner) {
                 Some(config) => {
                     found.config.insert(config, FileStamp::of(&meta));

@@ -5,6 +5,7 @@ mod history;
 mod killed;
 mod lab;
 mod ledger;
+mod refused;
 mod replicas;
 mod wire;
 

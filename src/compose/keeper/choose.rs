@@ -23,7 +23,7 @@ pub(super) type Fits = BTreeMap<ModelName, Fit>;
 pub(super) struct Verdict {
     /// How the route itself would get on.
     pub(super) own: Fit,
-    /// What would be wrong with other routes that are in order now.
+    /// What would be wrong with other routes that are in order now; only of a route that would itself be in order.
     pub(super) breaks: Vec<(ModelName, String)>,
     /// How all routes would get on.
     pub(super) fits: Fits,
@@ -96,7 +96,9 @@ fn one_by_one(choice: &mut Choice, wishes: &BTreeMap<ModelName, Wish>, check: im
             }
             let set = with(&choice.set, wishes, [name]);
             let after = check(&set);
-            let breaks = broken(&choice.fits, &after, |changed| changed == name);
+            // What else is then wrong mostly follows from what is wrong with the change itself.
+            let is_good = after.get(name).is_none_or(Fit::fits);
+            let breaks = if is_good { broken(&choice.fits, &after, |changed| changed == name) } else { Vec::new() };
             let verdict = Verdict::new(name, &after, breaks);
             if verdict.is_good() {
                 choice.left.remove(name);

@@ -181,16 +181,16 @@ impl Manager {
     fn judge(&mut self, refused: &BTreeMap<ModelName, Verdict>, started: bool) {
         for (name, verdict) in refused {
             let Some(kept) = self.routes.get_mut(name) else { continue };
+            if started {
+                kept.verdict.extend(in_file(&verdict.own.problems));
+                kept.verdict.extend(verdict.own.waits_for.iter().map(|what| waiting(ROUTE_TOML, what)));
+            }
             let removed = matches!(kept.asks(), Asks::Nothing | Asks::Edit(Edit { file: FileText::Absent, .. }));
             let others = verdict.breaks.iter().map(|(route, problem)| {
                 let what = if removed { "is gone, but then" } else { "then" };
                 format!("{ROUTE_TOML}: {what} route '{route}' would not be in order: {problem}")
             });
             kept.verdict.extend(others);
-            if started {
-                kept.verdict.extend(in_file(&verdict.own.problems));
-                kept.verdict.extend(verdict.own.waits_for.iter().map(|what| waiting(ROUTE_TOML, what)));
-            }
         }
     }
 

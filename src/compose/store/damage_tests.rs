@@ -9,6 +9,7 @@ use std::{
 use rustix::fs::IFlags;
 
 use super::{
+    folder::MAX_TEXT,
     tests::{FILE, Site, note},
     *,
 };

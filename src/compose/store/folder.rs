@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The largest `route.toml`, in bytes.
-pub(in crate::compose) const MAX_TEXT: u64 = 256 << 10;
+pub(super) const MAX_TEXT: u64 = 256 << 10;
 
 /// Revisions that are kept.
 const KEPT: u64 = 1000;
@@ -150,6 +150,15 @@ impl Store {
     pub(in crate::compose) fn read(&self, number: u64) -> Result<Option<Entry>, StoreError> {
         let Some(history) = self.open()? else { return Ok(None) };
         entry_of(&history, number).map_err(|why| unread("the revision cannot be read")(io::Error::other(why)))
+    }
+
+    /// What `route.toml` says, without a look at its revisions.
+    ///
+    /// # Errors
+    /// `Io` when the folder cannot be opened.
+    pub(in crate::compose) fn text(&self) -> Result<FileText, StoreError> {
+        let folder = disk::open_route(&self.path).map_err(unread("the folder cannot be opened"))?;
+        Ok(folder.map_or(FileText::Absent, |folder| text_of(&folder).0))
     }
 
     /// Whether a revision could be made, as far as that can be known without making one.

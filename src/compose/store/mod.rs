@@ -15,7 +15,6 @@ mod folder;
 mod seen;
 
 pub(super) use entry::{Entry, Note};
-pub(super) use folder::MAX_TEXT;
 pub(super) use folder::{Store, StoreError};
 pub(super) use seen::{FileText, Seen, State};
 
