@@ -1,12 +1,16 @@
 //! Routes as callers and operators meet them: what is promised of them while they change, while processes die, while models are
 //! overloaded or broken, and when a configuration is not in order.
 
+mod appears;
+mod budget;
 mod history;
 mod killed;
 mod lab;
 mod ledger;
+mod overload;
 mod refused;
 mod replicas;
+mod shadow;
 mod wire;
 
 use std::collections::BTreeMap;

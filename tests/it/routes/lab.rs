@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use weir::{
     compose::{Author, Change, ChangeError, Changed, Edit, Expect, Routes, RoutesConfig},
-    engine::{Artifact, Engine, EngineError, Limits, LoadError, Model, function::FunctionModel},
+    engine::{Artifact, Engine, EngineError, Limits, LoadError, Model, fake::Script, function::FunctionModel},
     gateway::{Gateway, GatewayOptions},
     observe::Metrics,
     registry::{Engines, Registry, RegistryConfig, WatchMode},
@@ -23,7 +23,10 @@ use weir::{
     },
 };
 
-use crate::harness::PATIENCE;
+use crate::{
+    harness::PATIENCE,
+    site::{Plan, Site},
+};
 
 /// Values of every output, from those of every input and the number of rows.
 pub(super) type Outcome = Result<Vec<Vec<f32>>, EngineError>;
@@ -57,6 +60,11 @@ impl Made {
         let all = |list: Columns<'_>| list.iter().map(spec).collect();
         let signature = Signature { inputs: all(inputs), outputs: all(outputs), batch: Batch::Rows };
         Self { name, version, toml: "versions = \"all\"\n", model: FunctionModel::new(signature, function) }
+    }
+
+    /// With this `model.toml`.
+    pub(super) fn configured(self, toml: &'static str) -> Self {
+        Self { toml, ..self }
     }
 
     fn text(&self) -> String {
@@ -155,6 +163,18 @@ impl Lab {
         let answer = self.gateway.infer(request, &mut ticket).await;
         ticket.finish(answer.as_ref());
         answer
+    }
+
+    /// The value of a metric with these labels, as they are written.
+    pub(super) fn metric(&self, series: &str) -> Option<f64> {
+        let text = self.gateway.metrics().render();
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.map(|value| value.parse().unwrap())
+    }
+
+    /// Listens for both protocols and for operators.
+    pub(super) fn listen(&self) -> Site {
+        Site::listen(Arc::clone(&self.gateway), Plan::default(), Script::default(), tempfile::tempdir().unwrap())
     }
 }
 
