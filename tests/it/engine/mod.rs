@@ -20,6 +20,7 @@ use weir::{
 };
 
 mod conformance;
+mod exporters;
 mod refusals;
 mod sessions;
 
