@@ -15,6 +15,7 @@ mod onnx_ml;
 mod onnx_more;
 mod operator;
 mod precheck;
+mod rewrite;
 pub mod tract;
 
 pub use tract::TractEngine;

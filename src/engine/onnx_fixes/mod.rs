@@ -52,6 +52,13 @@ pub(super) fn register(operators: &mut OnnxOpRegister) {
     operators.insert("Swish", activations::swish);
 }
 
+/// Puts our own cells in place of the library's for all recurrent operators.
+pub(super) fn own_recurrence(operators: &mut OnnxOpRegister) {
+    for name in ["GRU", "LSTM", "RNN"] {
+        operators.insert(name, recurrent::own);
+    }
+}
+
 /// The library takes these for the operators without `Like`, unless the node's name ends in it.
 fn random_like(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let mut named = node.clone();

@@ -36,6 +36,60 @@ pub(super) fn label_encoder(context: &ParsingContext<'_>, proto: &NodeProto) -> 
     Ok((node(LabelEncoder { keys, values, default }), vec![]))
 }
 
+/// `ai.onnx.ml.CategoryMapper`: texts to integers, or integers to texts, whatever comes.
+pub(super) fn category_mapper(_: &ParsingContext<'_>, proto: &NodeProto) -> Built {
+    let numbers: Vec<i64> = proto.get_attr_vec("cats_int64s")?;
+    let texts: Vec<String> = proto.get_attr_vec("cats_strings")?;
+    ensure!(
+        texts.len() == numbers.len(),
+        "attribute 'cats_strings': expected {} values, got {}",
+        numbers.len(),
+        texts.len()
+    );
+    let text: Option<String> = proto.get_attr_opt("default_string")?;
+    let to_text = LabelEncoder {
+        keys: Keys::ints(numbers.iter().copied()),
+        values: tensor1(&texts),
+        default: tensor1(&[text.unwrap_or_else(|| "_Unused".to_owned())]),
+    };
+    let to_number = LabelEncoder {
+        keys: Keys::strings(texts),
+        values: tensor1(&numbers),
+        default: tensor1(&[proto.get_attr_opt("default_int64")?.unwrap_or(-1_i64)]),
+    };
+    Ok((node(CategoryMapper { to_number, to_text }), vec![]))
+}
+
+#[derive(Debug)]
+struct CategoryMapper {
+    to_number: LabelEncoder,
+    to_text: LabelEncoder,
+}
+
+impl CategoryMapper {
+    fn way(&self, datum: DatumType) -> &LabelEncoder {
+        if datum == DatumType::String { &self.to_number } else { &self.to_text }
+    }
+}
+
+impl Kernel for CategoryMapper {
+    fn name(&self) -> &'static str {
+        "CategoryMapper"
+    }
+
+    fn outputs(&self) -> usize {
+        1
+    }
+
+    fn facts(&self, datum: DatumType, shape: &[TDim]) -> TractResult<Vec<Fact>> {
+        self.way(datum).facts(datum, shape)
+    }
+
+    fn run(&self, input: &Tensor) -> TractResult<TVec<Tensor>> {
+        self.way(input.datum_type()).run(input)
+    }
+}
+
 /// The version of the operator set that the model asks for.
 fn version(context: &ParsingContext<'_>) -> i64 {
     let sets = &context.model.opset_import;

@@ -14,6 +14,7 @@ mod normalizer;
 mod post;
 mod scaler;
 mod svm;
+mod tree_ensemble;
 mod trees;
 
 /// What a node of the file becomes.
@@ -23,6 +24,7 @@ type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 pub(super) fn register(operators: &mut OnnxOpRegister) {
     operators.insert("ArrayFeatureExtractor", extract::extractor);
     operators.insert("Binarizer", features::binarizer);
+    operators.insert("CategoryMapper", label_encoder::category_mapper);
     operators.insert("FeatureVectorizer", features::feature_vectorizer);
     operators.insert("Imputer", features::imputer);
     operators.insert("LabelEncoder", label_encoder::label_encoder);
@@ -33,6 +35,7 @@ pub(super) fn register(operators: &mut OnnxOpRegister) {
     operators.insert("SVMClassifier", svm::classifier);
     operators.insert("SVMRegressor", svm::regressor);
     operators.insert("Scaler", scaler::scaler);
+    operators.insert("TreeEnsemble", tree_ensemble::ensemble);
     operators.insert("TreeEnsembleClassifier", trees::classifier);
     operators.insert("TreeEnsembleRegressor", trees::regressor);
     operators.insert("ZipMap", normalizer::zip_map);

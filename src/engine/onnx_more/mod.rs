@@ -8,6 +8,7 @@ mod reordering;
 mod roi_align;
 mod strings;
 mod tf_idf;
+mod tokenizer;
 mod unique;
 mod upsample;
 mod windows;
@@ -30,6 +31,7 @@ pub(super) fn register(operators: &mut OnnxOpRegister) {
     operators.insert("StringNormalizer", strings::normalizer);
     operators.insert("StringSplit", strings::split);
     operators.insert("TfIdfVectorizer", tf_idf::vectorizer);
+    operators.insert("Tokenizer", tokenizer::tokenizer);
     operators.insert("Unique", unique::unique);
     operators.insert("Upsample", upsample::upsample);
 }

@@ -19,6 +19,7 @@ mod tensors;
 
 pub(super) use file::not_a_model;
 pub(super) use operators::order_dependent;
+pub(super) use tensors::numbers;
 
 /// Characters of a name that an error text shows.
 const MAX_NAME_CHARS: usize = 80;
@@ -42,7 +43,7 @@ pub(super) fn check(
 }
 
 /// `node 'name' (Op)`; nodes without a name go by their first output.
-fn label(node: &NodeProto) -> String {
+pub(super) fn label(node: &NodeProto) -> String {
     let first = node.output.first().map_or("", String::as_str);
     let name = if node.name.is_empty() { first } else { &node.name };
     format!("node {} ({})", quoted(name), shown(&node.op_type))

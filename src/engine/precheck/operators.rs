@@ -29,7 +29,7 @@ const ML: [&str; 19] = [
 ];
 
 /// The operators of `com.microsoft` that mean there what the graph library makes of them.
-const MICROSOFT: [&str; 12] = [
+const MICROSOFT: [&str; 13] = [
     "BiasGelu",
     "FastGelu",
     "GatherBlockQuantized",
@@ -42,6 +42,7 @@ const MICROSOFT: [&str; 12] = [
     "SimplifiedLayerNormalization",
     "SkipLayerNormalization",
     "SkipSimplifiedLayerNormalization",
+    "Tokenizer",
 ];
 
 /// Operators that draw random numbers.
@@ -111,7 +112,7 @@ fn same_operator(a: &NodeProto, b: &NodeProto) -> bool {
 fn in_domain(node: &NodeProto) -> bool {
     let op = node.op_type.as_str();
     match domain(node) {
-        "ai.onnx" => !ML.contains(&op),
+        "ai.onnx" => !ML.contains(&op) && op != "Tokenizer",
         "ai.onnx.ml" => ML.contains(&op),
         "com.microsoft" => MICROSOFT.contains(&op),
         _ => false,

@@ -166,10 +166,12 @@ fn external(tensor: &TensorProto, bytes: u64, side_files: &BTreeMap<String, Byte
 }
 
 /// The values of a small numeric tensor that has been settled.
-pub(super) fn numbers(tensor: &TensorProto) -> Option<Vec<f64>> {
+pub(in super::super) fn numbers(tensor: &TensorProto) -> Option<Vec<f64>> {
     let count = usize::try_from(elements(&tensor.dims).ok()?).ok().filter(|count| *count <= MAX_NUMBERS)?;
     let raw = &tensor.raw_data;
     let values: Vec<f64> = match DataType::try_from(tensor.data_type).ok()? {
+        DataType::Bool if raw.is_empty() => tensor.int32_data.iter().map(|value| f64::from(*value)).collect(),
+        DataType::Bool => raw.iter().map(|byte| f64::from(*byte)).collect(),
         DataType::Int64 if raw.is_empty() => tensor.int64_data.iter().map(|value| *value as f64).collect(),
         DataType::Int64 => raw.as_chunks().0.iter().map(|chunk| i64::from_le_bytes(*chunk) as f64).collect(),
         DataType::Int32 if raw.is_empty() => tensor.int32_data.iter().map(|value| f64::from(*value)).collect(),

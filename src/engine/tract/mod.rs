@@ -14,7 +14,9 @@ use std::sync::Arc;
 
 use tract_onnx::{Onnx, pb::ModelProto, prelude::Framework as _};
 
-use super::{Artifact, ArtifactKind, Engine, Limits, LoadError, Model, onnx_fixes, onnx_ml, onnx_more, precheck};
+use super::{
+    Artifact, ArtifactKind, Engine, Limits, LoadError, Model, onnx_fixes, onnx_ml, onnx_more, precheck, rewrite,
+};
 use model::TractModel;
 
 /// The embedded engine. Cheap to clone; one per process is enough.
@@ -49,7 +51,12 @@ impl Engine for TractEngine {
         let ArtifactKind::Onnx = artifact.kind;
         let model = guard::on_big_stack("model", || {
             let mut proto = decode(&self.onnx, artifact)?;
-            precheck::check(&mut proto, &artifact.side_files, &|op| self.onnx.op_register.0.contains_key(op))?;
+            let known = |op: &str| self.onnx.op_register.0.contains_key(op);
+            rewrite::inline(&mut proto)?;
+            precheck::check(&mut proto, &artifact.side_files, &|op| known(op) || rewrite::knows(op))?;
+            if rewrite::spell_out(&mut proto)? {
+                precheck::check(&mut proto, &artifact.side_files, &known)?;
+            }
             let typed = typing::typed(&self.onnx, &proto)?;
             TractModel::new(&proto, typed, *limits)
         })?;

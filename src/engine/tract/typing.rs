@@ -12,10 +12,17 @@ use tract_onnx::{
         infer::Factoid as _,
         infer::InferenceModel,
         internal::{ToDim as _, ensure},
+        tract_core::ops::scan::Scan,
     },
 };
 
-use super::{super::LoadError, guard::error_text, probing, probing::Probed, sizes};
+use super::{
+    super::{LoadError, onnx_fixes},
+    guard::error_text,
+    probing,
+    probing::Probed,
+    sizes,
+};
 
 /// A graph that can be served.
 pub(super) enum Typed {
@@ -40,13 +47,16 @@ struct Reading {
     ignore_inner_shapes: bool,
     /// Differently named first dimensions of inputs are taken to be one.
     one_batch: bool,
+    /// Recurrent operators are our own, where the library cannot compile its own.
+    own_recurrence: bool,
 }
 
 /// From the least trusting on; the error that is reported is that of the first.
-const READINGS: [Reading; 3] = [
-    Reading { ignore_inner_shapes: true, one_batch: false },
-    Reading { ignore_inner_shapes: false, one_batch: false },
-    Reading { ignore_inner_shapes: true, one_batch: true },
+const READINGS: [Reading; 4] = [
+    Reading { ignore_inner_shapes: true, one_batch: false, own_recurrence: false },
+    Reading { ignore_inner_shapes: false, one_batch: false, own_recurrence: false },
+    Reading { ignore_inner_shapes: true, one_batch: true, own_recurrence: false },
+    Reading { ignore_inner_shapes: true, one_batch: false, own_recurrence: true },
 ];
 
 /// Types a model.
@@ -93,11 +103,18 @@ fn check_substitution(graph: &TypedModel, rows: &Symbol) -> TractResult<()> {
             node.op.name()
         );
     }
+    // What the library makes of recurrent operators may be found not to compile only then.
+    if fixed.nodes.iter().any(|node| node.op_is::<Scan>()) {
+        fixed.into_optimized()?;
+    }
     Ok(())
 }
 
 fn parse(onnx: &Onnx, proto: &ModelProto, reading: Reading) -> TractResult<(InferenceModel, Option<Symbol>)> {
-    let onnx = onnx.clone().with_ignore_value_info(reading.ignore_inner_shapes);
+    let mut onnx = onnx.clone().with_ignore_value_info(reading.ignore_inner_shapes);
+    if reading.own_recurrence {
+        onnx_fixes::own_recurrence(&mut onnx.op_register);
+    }
     let mut model = onnx.model_for_proto_model(proto)?;
     let rows = name_dimensions(&mut model, reading.one_batch)?;
     Ok((model, rows))

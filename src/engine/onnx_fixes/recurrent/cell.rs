@@ -1,6 +1,6 @@
 //! One step of one row through a recurrent cell, after the formulas of the standard.
 
-use tract_onnx::{prelude::TractResult, tract_hir::internal::*};
+use tract_onnx::{pb::NodeProto, prelude::TractResult, tract_hir::internal::*};
 
 use super::{BIAS, PEEPHOLES, activation::Activation, floats};
 
@@ -19,6 +19,19 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// The cell of a node.
+    ///
+    /// # Errors
+    /// When an attribute has another type.
+    pub(super) fn of(node: &NodeProto) -> TractResult<Self> {
+        let flag = |name: &str| -> TractResult<bool> { Ok(node.get_attr_opt(name)?.unwrap_or(0_i64) != 0) };
+        Ok(match node.op_type.as_str() {
+            "RNN" => Kind::Rnn,
+            "GRU" => Kind::Gru { reset_last: flag("linear_before_reset")? },
+            _ => Kind::Lstm { coupled: flag("input_forget")? },
+        })
+    }
+
     pub(super) fn name(self) -> &'static str {
         match self {
             Kind::Rnn => "RNN",

@@ -18,13 +18,25 @@ const HIDDEN: usize = 5;
 const STATE: usize = 6;
 const PEEPHOLES: usize = 7;
 
-/// `RNN`, `GRU` or `LSTM`.
+/// `RNN`, `GRU` or `LSTM`: the library's own, unless the node needs more.
 pub(super) fn recurrent(context: &ParsingContext<'_>, proto: &NodeProto) -> Built {
-    let kind = match proto.op_type.as_str() {
-        "RNN" => Kind::Rnn,
-        "GRU" => Kind::Gru { reset_last: proto.get_attr_opt("linear_before_reset")?.unwrap_or(0_i64) != 0 },
-        _ => Kind::Lstm { coupled: proto.get_attr_opt("input_forget")?.unwrap_or(0_i64) != 0 },
-    };
+    let usual = Kind::of(proto)?.usual();
+    let names: Vec<String> = proto.get_attr_opt_vec("activations")?.unwrap_or_default();
+    let usual = names.is_empty() || names.iter().zip(usual.iter().cycle()).all(|(name, usual)| name == usual);
+    let direction: Option<String> = proto.get_attr_opt("direction")?;
+    let forward = direction.is_none_or(|direction| direction != "reverse");
+    let has = |name: &str| proto.attribute.iter().any(|attribute| attribute.name == name && attribute.i != 0);
+    let clip = proto.attribute.iter().any(|attribute| attribute.name == "clip");
+    let lengths = proto.input.get(LENGTHS).is_some_and(|name| !name.is_empty());
+    if usual && forward && !clip && !lengths && !has("input_forget") {
+        return built(context, proto);
+    }
+    own(context, proto)
+}
+
+/// The same by the cells here.
+pub(super) fn own(_: &ParsingContext<'_>, proto: &NodeProto) -> Built {
+    let kind = Kind::of(proto)?;
     let direction: Option<String> = proto.get_attr_opt("direction")?;
     let (directions, reverse) = match direction.as_deref().unwrap_or("forward") {
         "forward" => (1, false),
@@ -32,13 +44,7 @@ pub(super) fn recurrent(context: &ParsingContext<'_>, proto: &NodeProto) -> Buil
         "bidirectional" => (2, false),
         other => bail!("attribute 'direction': there is no direction '{other}'"),
     };
-    let names: Vec<String> = proto.get_attr_opt_vec("activations")?.unwrap_or_default();
     let clip: Option<f32> = proto.get_attr_opt("clip")?;
-    let has = |input: usize| proto.input.get(input).is_some_and(|name| !name.is_empty());
-    let usual = names.is_empty() || names.iter().zip(kind.usual().iter().cycle()).all(|(name, usual)| name == usual);
-    if usual && !reverse && clip.is_none() && !has(LENGTHS) && kind != (Kind::Lstm { coupled: true }) {
-        return built(context, proto);
-    }
     let activations = Activation::list(proto, kind.usual(), directions)?;
     let first = proto.get_attr_opt("layout")?.unwrap_or(0_i64) == 1;
     let cells = activations.chunks(kind.usual().len()).map(|activations| Cell::new(kind, activations, clip)).collect();
