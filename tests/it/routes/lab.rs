@@ -129,7 +129,8 @@ impl Lab {
                 let version = VersionRef::Exact(Version::new(*version).unwrap());
                 lab.gateway.registry().resolve(name, &version).is_ok_and(|servable| servable.lane.is_warm())
             };
-            lab.gateway.started() && ids.iter().all(warm)
+            // The routes are live a moment before their keeper shows them.
+            lab.gateway.started() && lab.routes().started() && ids.iter().all(warm)
         })
         .await;
         for (name, _) in routes {
