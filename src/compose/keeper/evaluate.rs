@@ -70,7 +70,6 @@ impl Manager {
             let hopeful =
                 asked.settling || !unheld.is_empty() || failed.iter().any(raced) || fits.into_iter().any(waits);
             self.complete = !hopeful || until <= now;
-            changed |= self.complete;
         }
         self.go_live(choice.set, choice.fits, changed);
     }
@@ -226,10 +225,15 @@ impl Manager {
                 tracing::info!(route = %name, "route is gone");
             }
             self.live = set;
-            self.tools.compiler.publish(Arc::clone(&self.live), self.complete);
+            self.tools.compiler.publish(Arc::clone(&self.live), self.announced);
         }
         self.pinning.say(after);
         self.show();
+        if self.complete && !self.announced {
+            // Last, so that operators see what serves when start-up ends.
+            self.announced = true;
+            self.tools.compiler.publish(Arc::clone(&self.live), true);
+        }
     }
 
     /// Versions that must be loaded.

@@ -204,18 +204,30 @@ impl Lab {
         Self::over(dir, world, Duration::ZERO)
     }
 
+    /// Writes a file by hand, later than the revision that is there.
     pub(super) fn write(&self, route: &str, text: &str) {
+        self.tick(route);
         put(self.dir.path(), route, text);
     }
 
-    /// Removes a file by hand, later than whatever was written before by the clock of the disk, which has coarse ticks.
+    /// Removes a file by hand, later than the revision that is there.
     pub(super) fn remove(&self, route: &str) {
-        let (file, probe) = (self.path(route).join("route.toml"), self.dir.path().join(".probe"));
-        let changed = |path: &Path| fs::metadata(path).map(|meta| (meta.ctime(), meta.ctime_nsec())).unwrap();
+        self.tick(route);
+        fs::remove_file(self.path(route).join("route.toml")).unwrap();
+    }
+
+    /// Waits until what is written next is younger than a route's file and revisions by the clock of the disk, which has coarse
+    /// ticks: within one tick an edit cannot be told from what a writer that died has left.
+    fn tick(&self, route: &str) {
+        let changed = |path: &Path| fs::metadata(path).map(|meta| (meta.ctime(), meta.ctime_nsec())).ok();
+        let inside = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        let (folder, history) = (self.path(route), self.path(route).join(".history"));
+        let last = inside(&folder).chain(inside(&history)).filter_map(|path| changed(&path)).max();
+        let probe = self.dir.path().join(".probe");
         loop {
             fs::write(&probe, "").unwrap();
-            if changed(&probe) > changed(&file) {
-                break fs::remove_file(&file).unwrap();
+            if changed(&probe) > last {
+                return;
             }
         }
     }

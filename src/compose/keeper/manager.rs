@@ -75,6 +75,8 @@ pub(super) struct Manager {
     pub(super) news: bool,
     /// What was there at start-up has been accepted or refused.
     pub(super) complete: bool,
+    /// Those who wait for that have been told.
+    pub(super) announced: bool,
     /// When start-up is over at the latest, once every model has been loaded or refused.
     pub(super) complete_at: Option<Instant>,
     looks: Looks,
@@ -112,6 +114,7 @@ impl Manager {
             is_raced: false,
             news: true,
             complete: false,
+            announced: false,
             complete_at: None,
             looks: Looks::default(),
         }

@@ -14,6 +14,8 @@ use crate::harness::{PATIENCE, until};
 const SHARE: f64 = 0.25;
 const AT_LEAST: f64 = 0.9;
 const FLOOR: f64 = 0.55;
+/// As many of the last rows count for the threshold.
+const WINDOW: u64 = 4096;
 /// Rows after which a share is looked at.
 const ROWS: usize = 2000;
 const THRESHOLD: &str = "weir_cascade_threshold{route=\"cascade\",stage=\"0\"}";
@@ -58,11 +60,11 @@ impl Stream {
         self.lab.metric(THRESHOLD).unwrap()
     }
 
-    /// Asks until the threshold is near a value.
+    /// Asks until nothing counts that was asked before, and the threshold is near a value.
     async fn until(&self, width: f64, near: f64) {
-        let begun = Instant::now();
-        while (self.threshold() - near).abs() > 0.01 * width {
-            assert!(begun.elapsed() < PATIENCE, "at {}, never at {near}", self.threshold());
+        let (begun, last) = (Instant::now(), self.sent.get() + WINDOW);
+        while self.sent.get() < last || (self.threshold() - near).abs() > 0.01 * width {
+            assert!(begun.elapsed() < 2 * PATIENCE, "at {}, never at {near}", self.threshold());
             self.ask(width).await;
         }
     }
