@@ -9,14 +9,13 @@ use std::{
     time::Duration,
 };
 
-use super::{ModelControl, ServeOptions, Watch, ready_file};
+use super::{ModelControl, ServeOptions, Watch, engines::engines, ready_file};
 use crate::{
     compose::RoutesConfig,
-    engine::TractEngine,
     gateway::{Gateway, GatewayOptions},
     observe::Metrics,
     protocol::settings::LogSettings,
-    registry::{Control, Engines, Registry, RegistryConfig, WatchMode},
+    registry::{Control, Registry, RegistryConfig, WatchMode},
     scheduler::{Scheduler, SchedulerOptions},
     shutdown::{self, Phases, Signals},
     transport::{Budget, DataOptions, DataService, Endpoint, Intake, Limits, OpsOptions, OpsService, Server, Tokens},
@@ -35,7 +34,7 @@ const BODY_PATIENCE: Duration = Duration::from_secs(10);
 pub struct StartError(String);
 
 impl StartError {
-    fn new(what: impl fmt::Display, error: impl fmt::Display) -> Self {
+    pub(super) fn new(what: impl fmt::Display, error: impl fmt::Display) -> Self {
         Self(format!("{what}: {error}"))
     }
 }
@@ -66,14 +65,13 @@ impl App {
     /// Binds, starts loading the registry, and begins to answer.
     ///
     /// # Errors
-    /// An address that cannot be bound, a registry that cannot be read, a token file that is not there.
+    /// An address that cannot be bound, a library that is named and cannot be used, a registry that cannot be read, a token file that is not there.
     pub fn start(options: ServeOptions) -> Result<Self, StartError> {
         let http = bind("--http-port", options.host, options.http_port)?;
         let grpc = bind("--grpc-port", options.host, options.grpc_port)?;
         let ops = bind("--ops-port", options.ops_host, options.ops_port)?;
         let addresses = Addresses { http: http.reachable(), grpc: grpc.reachable(), ops: ops.reachable() };
         let metrics = Metrics::new();
-        warn_of_what_has_no_effect(&options);
         let workers = SchedulerOptions {
             workers: options.workers,
             load_budget: options.load_budget,
@@ -82,7 +80,7 @@ impl App {
         let scheduler = Scheduler::start(workers).map_err(|error| StartError::new("--workers", error))?;
         let workers = Arc::downgrade(&scheduler);
         metrics.measure_saturation(move || workers.upgrade().map_or(0.0, |workers| workers.saturation()));
-        let engines = Engines::new(Arc::new(TractEngine::new()));
+        let engines = engines(options.onnxruntime_lib.as_deref())?;
         let registry =
             Registry::start(registry_config(&options), engines, Arc::clone(&scheduler), Arc::clone(&metrics))
                 .map_err(|error| StartError(error.to_string()))?;
@@ -168,12 +166,6 @@ impl App {
         scheduler.shutdown();
         tracing::info!(?outcome, "ended");
         Ok(outcome.exit_code())
-    }
-}
-
-fn warn_of_what_has_no_effect(options: &ServeOptions) {
-    if options.onnxruntime_lib.is_some() {
-        tracing::warn!("--onnxruntime-lib: has no effect, this build runs models with tract only");
     }
 }
 

@@ -12,10 +12,10 @@ use super::{
     table::{Cell, Paint, Table, Tone, clean},
 };
 use crate::{
+    app::engines,
     compose::RouteFiles,
-    engine::TractEngine,
     observe::Metrics,
-    registry::{self, Engines, Problem, RegistryConfig, Row, loader::Loader},
+    registry::{self, Problem, RegistryConfig, Row, loader::Loader},
     scheduler::{Merging, Scheduler, SchedulerOptions},
     types::ModelName,
 };
@@ -42,8 +42,9 @@ pub fn run(command: CheckCommand) -> Result<Report, Failure> {
     let scheduler = Scheduler::start(SchedulerOptions::default());
     let scheduler = scheduler.map_err(|error| Failure::problem(format!("threads: {error}")))?;
     let metrics = Metrics::new();
+    let engines = engines(layers::onnxruntime_lib(&layers::Process).as_deref());
     let loader = Loader {
-        engines: Engines::new(Arc::new(TractEngine::new())),
+        engines: engines.map_err(|error| Failure::usage(error.to_string()))?,
         scheduler: Arc::clone(&scheduler),
         metrics: Arc::clone(&metrics),
         max_bytes: RegistryConfig::new(&root).max_bytes,

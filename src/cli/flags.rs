@@ -112,7 +112,7 @@ pub struct ServeFlags {
     /// Time that compiling a model's further batch sizes may take
     #[arg(long, value_name = "MS", value_parser = count_u64(0..=MAX_MS))]
     pub load_budget_ms: Option<u64>,
-    /// The ONNX Runtime library; without effect in this build, which runs models with tract only
+    /// The ONNX Runtime library, or off [default: found through ORT_DYLIB_PATH or in the Python package beside python3]
     #[arg(long, value_name = "FILE")]
     pub onnxruntime_lib: Option<PathBuf>,
     /// How logs are written; auto = pretty on a terminal, else JSON

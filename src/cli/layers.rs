@@ -92,6 +92,12 @@ pub fn folders(
     Ok((registry, routes))
 }
 
+/// The ONNX Runtime library of a command that serves nothing: the one that `weir serve` would take here. What else is wrong with
+/// the options is not this command's business.
+pub fn onnxruntime_lib(around: &impl Surroundings) -> Option<PathBuf> {
+    resolve(ServeFlags::default(), None, around).ok()?.onnxruntime_lib
+}
+
 /// A variable that is set to something: compose files turn an absent value into an empty one.
 fn set(around: &impl Surroundings, name: &str) -> Option<OsString> {
     around.variable(name).filter(|value| !value.is_empty())

@@ -5,16 +5,16 @@ use std::{path::Path, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 
-use super::exit::Failure;
+use super::{exit::Failure, layers};
 use crate::{
-    engine::TractEngine,
+    app::engines,
     gateway::{Gateway, GatewayOptions},
     observe::Metrics,
     protocol::{
         ReplyForm, classification,
         json::{self, EncodedBody, InferBody, views},
     },
-    registry::{Control, Engines, Registry, RegistryConfig, WatchMode},
+    registry::{Control, Registry, RegistryConfig, WatchMode},
     scheduler::{Scheduler, SchedulerOptions},
     types::{Error, ErrorCode, InferRequest, Protocol, RequestContext, VersionRef},
 };
@@ -38,7 +38,8 @@ impl LocalGateway {
         let scheduler = Scheduler::start(SchedulerOptions::default()).map_err(|error| failed(&error))?;
         let metrics = Metrics::new();
         let config = RegistryConfig { watch: WatchMode::Off, control: Control::Explicit, ..RegistryConfig::new(root) };
-        let engines = Engines::new(Arc::new(TractEngine::new()));
+        let engines = engines(layers::onnxruntime_lib(&layers::Process).as_deref());
+        let engines = engines.map_err(|error| Failure::usage(error.to_string()))?;
         let registry = Registry::start(config, engines, Arc::clone(&scheduler), Arc::clone(&metrics))
             .map_err(|error| Failure::usage(error.to_string()))?;
         let refusal = registry.load(model).await.err();

@@ -10,9 +10,11 @@ use crate::types::{DType, Signature};
 
 pub mod fake;
 pub mod function;
+mod guard;
 mod onnx_fixes;
 mod onnx_ml;
 mod onnx_more;
+pub mod onnxruntime;
 mod operator;
 mod precheck;
 mod rewrite;

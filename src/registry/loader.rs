@@ -29,36 +29,41 @@ use crate::{
 #[derive(Clone)]
 pub struct Engines {
     embedded: Arc<dyn Engine>,
-    onnxruntime: Option<Arc<dyn Engine>>,
+    /// Or why there is none.
+    onnxruntime: Result<Arc<dyn Engine>, Arc<str>>,
 }
 
 impl Engines {
     /// With the embedded engine only.
     pub fn new(embedded: Arc<dyn Engine>) -> Self {
-        Self { embedded, onnxruntime: None }
+        Self { embedded, onnxruntime: Err("onnxruntime is not in this build".into()) }
+    }
+
+    /// Says why there is no ONNX Runtime: what those hear whose model asks for it.
+    #[must_use]
+    pub fn without_onnxruntime(self, why: impl Into<Arc<str>>) -> Self {
+        Self { onnxruntime: Err(why.into()), ..self }
     }
 
     /// Also with ONNX Runtime.
     #[must_use]
     pub fn with_onnxruntime(self, engine: Arc<dyn Engine>) -> Self {
-        Self { onnxruntime: Some(engine), ..self }
+        Self { onnxruntime: Ok(engine), ..self }
     }
 
     fn choose(&self, choice: EngineChoice) -> Result<&Arc<dyn Engine>, LoadError> {
         match choice {
             EngineChoice::Auto | EngineChoice::Tract => Ok(&self.embedded),
-            EngineChoice::OnnxRuntime => self.onnxruntime.as_ref().ok_or_else(|| {
-                LoadError::new(
-                    "model.toml: engine: expected \"auto\" or \"tract\", got \"onnxruntime\", which is not built in",
-                )
-            }),
+            EngineChoice::OnnxRuntime => {
+                self.onnxruntime.as_ref().map_err(|why| LoadError::new(format!("model.toml: engine: {why}")))
+            }
         }
     }
 }
 
 impl fmt::Debug for Engines {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let onnxruntime = self.onnxruntime.is_some();
+        let onnxruntime = self.onnxruntime.is_ok();
         f.debug_struct("Engines").field("embedded", &self.embedded.name()).field("onnxruntime", &onnxruntime).finish()
     }
 }

@@ -17,6 +17,7 @@ fn weir(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("WEIR_")) {
         command.env_remove(name);
     }
+    command.env("WEIR_ONNXRUNTIME_LIB", "off");
     command.current_dir(folder).args(arguments).envs(variables.iter().copied()).output().unwrap()
 }
 

@@ -262,7 +262,8 @@ pub(crate) fn weir() -> Command {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("WEIR_")) {
         command.env_remove(name);
     }
-    command.stdin(Stdio::null());
+    // Which of two engines is faster depends on the machine.
+    command.env("WEIR_ONNXRUNTIME_LIB", "off").stdin(Stdio::null());
     command
 }
 

@@ -1,6 +1,6 @@
 //! Our own walk over a decoded model before the graph library sees it. That library trusts its files: impossible dimensions,
 //! data that does not fit them, names that nothing defines or a constant of a terabyte make it panic, abort or read memory
-//! that is not the tensor's. Called by `TractEngine::load`.
+//! that is not the tensor's. ONNX Runtime is given only what has passed, too. Called by the engines when they load.
 
 use std::collections::BTreeMap;
 
@@ -18,21 +18,28 @@ mod sizes;
 mod tensors;
 
 pub(super) use file::not_a_model;
-pub(super) use operators::order_dependent;
+pub(super) use operators::{in_domain, order_dependent};
 pub(super) use tensors::numbers;
 
 /// Characters of a name that an error text shows.
 const MAX_NAME_CHARS: usize = 80;
 
-/// Checks a model, sorts its nodes, and brings the data of side files into its tensors.
+/// Checks a model, sorts its nodes, and brings the data of side files into its tensors. `known` says whether the engine has a
+/// node's operator.
 ///
 /// # Errors
 /// The first thing that is wrong, named by tensor, or by node and operator.
 pub(super) fn check(
     model: &mut ModelProto,
     side_files: &BTreeMap<String, Bytes>,
-    known: &dyn Fn(&str) -> bool,
+    known: &dyn Fn(&NodeProto) -> bool,
 ) -> Result<(), LoadError> {
+    for function in &mut model.functions {
+        let mut body = GraphProto { node: std::mem::take(&mut function.node), ..GraphProto::default() };
+        attributes::check(&body)?;
+        tensors::settle(&mut body, side_files)?;
+        function.node = body.node;
+    }
     let Some(graph) = model.graph.as_mut() else { return Err(LoadError::new("model: has no graph")) };
     operators::check(graph, known)?;
     attributes::check(graph)?;

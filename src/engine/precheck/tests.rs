@@ -56,7 +56,7 @@ fn model(nodes: Vec<NodeProto>, initializer: Vec<TensorProto>) -> ModelProto {
 }
 
 fn checked(model: &mut ModelProto) -> Result<(), String> {
-    check(model, &BTreeMap::new(), &|op| op != "Loop").map_err(|error| error.to_string())
+    check(model, &BTreeMap::new(), &|node| in_domain(node) && node.op_type != "Loop").map_err(|error| error.to_string())
 }
 
 fn refused(mut model: ModelProto) -> String {

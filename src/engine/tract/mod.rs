@@ -2,7 +2,6 @@
 //! compiles it for one batch size, a session runs a plan. Called through the traits of the parent module.
 
 mod dtype;
-mod guard;
 mod model;
 mod plan;
 mod probing;
@@ -12,10 +11,14 @@ mod typing;
 
 use std::sync::Arc;
 
-use tract_onnx::{Onnx, pb::ModelProto, prelude::Framework as _};
+use tract_onnx::{
+    Onnx,
+    pb::{ModelProto, NodeProto},
+    prelude::Framework as _,
+};
 
 use super::{
-    Artifact, ArtifactKind, Engine, Limits, LoadError, Model, onnx_fixes, onnx_ml, onnx_more, precheck, rewrite,
+    Artifact, ArtifactKind, Engine, Limits, LoadError, Model, guard, onnx_fixes, onnx_ml, onnx_more, precheck, rewrite,
 };
 use model::TractModel;
 
@@ -52,10 +55,13 @@ impl Engine for TractEngine {
         let model = guard::on_big_stack("model", || {
             let mut proto = decode(&self.onnx, artifact)?;
             let known = |op: &str| self.onnx.op_register.0.contains_key(op);
+            let runs = |node: &NodeProto| precheck::in_domain(node) && known(&node.op_type);
+            let takes =
+                |node: &NodeProto| precheck::in_domain(node) && (known(&node.op_type) || rewrite::knows(&node.op_type));
             rewrite::inline(&mut proto)?;
-            precheck::check(&mut proto, &artifact.side_files, &|op| known(op) || rewrite::knows(op))?;
+            precheck::check(&mut proto, &artifact.side_files, &takes)?;
             if rewrite::spell_out(&mut proto)? {
-                precheck::check(&mut proto, &artifact.side_files, &known)?;
+                precheck::check(&mut proto, &artifact.side_files, &runs)?;
             }
             let typed = typing::typed(&self.onnx, &proto)?;
             TractModel::new(&proto, typed, *limits)

@@ -9,9 +9,12 @@ use tract_onnx::{
 };
 
 use super::{
-    super::{Limits, LoadError, Model, Plan, precheck},
+    super::{
+        Limits, LoadError, Model, Plan,
+        guard::{error_text, on_big_stack},
+        precheck,
+    },
     dtype::{datum_of, dtype_of},
-    guard::{error_text, on_big_stack},
     plan::{ByShape, Code, Compiled, TractPlan},
     probing::Probed,
     typing::{Once, Typed},

@@ -13,8 +13,7 @@ use tract_onnx::{
 };
 
 use super::{
-    super::{EngineError, Limits, LoadError, Plan, Session},
-    guard::on_big_stack,
+    super::{EngineError, Limits, LoadError, Plan, Session, guard::on_big_stack},
     session::TractSession,
     sizes,
 };

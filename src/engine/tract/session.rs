@@ -11,9 +11,11 @@ use tract_onnx::{
 };
 
 use super::{
-    super::{EngineError, InputBuffer, Limits, OutputData, OutputView, Session},
+    super::{
+        EngineError, InputBuffer, Limits, OutputData, OutputView, Session,
+        guard::{caught, error_text},
+    },
     dtype::{datum_of, reported},
-    guard::{caught, error_text},
     plan::{Code, Compiled},
     sizes,
 };

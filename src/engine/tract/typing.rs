@@ -17,8 +17,7 @@ use tract_onnx::{
 };
 
 use super::{
-    super::{LoadError, onnx_fixes},
-    guard::error_text,
+    super::{LoadError, guard::error_text, onnx_fixes},
     probing,
     probing::Probed,
     sizes,

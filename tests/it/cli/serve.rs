@@ -34,6 +34,7 @@ impl Gateway {
             .arg(registry.path())
             .args(["--http-port=0", "--grpc-port=0", "--ops-port=0", "--log-level=off"])
             .args(arguments)
+            .env("WEIR_ONNXRUNTIME_LIB", "off")
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();

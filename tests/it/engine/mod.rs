@@ -21,6 +21,8 @@ use weir::{
 
 mod conformance;
 mod exporters;
+#[cfg(feature = "onnxruntime")]
+mod onnxruntime;
 mod refusals;
 mod sessions;
 
@@ -133,7 +135,11 @@ fn floats(tensor: &Tensor) -> Vec<f64> {
 
 /// Checks every case of an answers file twice in one session; returns what is wrong.
 fn check(folder: &Path, answers: &Path) -> Result<(), String> {
-    let model = load(folder).map_err(|error| error.to_string())?;
+    check_model(&*load(folder).map_err(|error| error.to_string())?, answers)
+}
+
+/// As [`check`], of a model that is loaded.
+fn check_model(model: &dyn Model, answers: &Path) -> Result<(), String> {
     let signature = model.signature();
     let answers: Value = serde_json::from_slice(&fs::read(answers).unwrap()).unwrap();
     for (number, case) in answers["cases"].as_array().unwrap().iter().enumerate() {

@@ -31,8 +31,7 @@ fn good_models_serve_and_bad_ones_say_why() {
     assert_eq!(reason("broken"), refused("model.onnx: as the file says"));
     assert_eq!(reason("panics"), refused("loading panicked; the log says where"));
     assert_eq!(reason("empty"), refused("model.onnx: not found"));
-    let onnxruntime = "model.toml: engine: expected \"auto\" or \"tract\", got \"onnxruntime\", which is not built in";
-    assert_eq!(reason("onnxrt"), refused(onnxruntime));
+    assert_eq!(reason("onnxrt"), refused("model.toml: engine: onnxruntime is not in this build"));
     let snapshot = fixture.registry.snapshot();
     let typo = &snapshot.models["typo"];
     assert!(typo.versions.is_empty());

@@ -1,16 +1,16 @@
-//! Keeps panics and deep recursion of the graph library away from the rest of the process. Loading and compiling run on a
+//! Keeps panics and deep recursion of the graph libraries away from the rest of the process. Loading and compiling run on a
 //! thread of their own with a big stack, since both recurse over the graph; runs are caught where they stand. Called by the
-//! rest of this folder.
+//! engines.
 
-use std::{any::Any, thread};
+use std::{any::Any, fmt, thread};
 
-use super::super::{EngineError, LoadError};
+use super::{EngineError, LoadError};
 use crate::observe::panics;
 
 /// Stack of the thread that loads and compiles, in bytes. Only the pages in use cost memory.
 const STACK_BYTES: usize = 64 << 20;
 
-/// The longest text that is kept of an error from inside the graph library, in bytes.
+/// The longest text that is kept of an error from inside a graph library, in bytes.
 const MAX_TEXT_BYTES: usize = 400;
 
 /// Runs `work` on a thread with a big stack and waits for it. A panic becomes an error that says `<subject>: …`.
@@ -39,7 +39,7 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
 }
 
 /// An error with its causes as one line of bounded length.
-pub(super) fn error_text(error: &tract_onnx::prelude::TractError) -> String {
+pub(super) fn error_text(error: &impl fmt::Display) -> String {
     one_line(&format!("{error:#}"))
 }
 

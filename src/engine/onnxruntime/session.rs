@@ -1,0 +1,144 @@
+//! The buffers of one worker that runs a plan. The library's session is borrowed for the time of a run.
+
+use std::sync::Arc;
+
+use ort::{session::SessionInputValue, value::DynValue};
+use smallvec::SmallVec;
+
+use super::{
+    super::{
+        EngineError, InputBuffer, Limits, OutputData, OutputView, Session,
+        guard::{caught, error_text},
+    },
+    pool::Pool,
+    values::{self, Input},
+};
+use crate::types::{Batch, DType, Shape, Signature, TensorSpec};
+
+/// What a plan and its sessions share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) pool: Arc<Pool>,
+    pub(super) signature: Arc<Signature>,
+    pub(super) limits: Limits,
+}
+
+/// One worker's tensors.
+pub(super) struct OnnxRuntimeSession {
+    shared: Shared,
+    rows: Option<usize>,
+    /// Kept from run to run, so that their memory is used again.
+    inputs: Vec<Option<(Shape, Input)>>,
+    outputs: Vec<Output>,
+}
+
+struct Output {
+    shape: Shape,
+    data: Answer,
+}
+
+enum Answer {
+    Plain(DynValue),
+    Strings(Vec<String>),
+}
+
+impl OnnxRuntimeSession {
+    pub(super) fn new(shared: Shared, rows: Option<usize>) -> Self {
+        let inputs = shared.signature.inputs.iter().map(|_| None).collect();
+        let outputs = Vec::with_capacity(shared.signature.outputs.len());
+        Self { shared, rows, inputs, outputs }
+    }
+
+    /// Whether a shape is one that the plan takes.
+    fn fits(&self, spec: &TensorSpec, shape: &[usize]) -> bool {
+        let first = self.rows.filter(|_| self.shared.signature.batch == Batch::Rows);
+        spec.shape.len() == shape.len()
+            && spec.shape.iter().zip(shape).all(|(takes, size)| takes.is_none_or(|takes| takes == *size))
+            && first.is_none_or(|rows| shape.first() == Some(&rows))
+    }
+}
+
+impl Session for OnnxRuntimeSession {
+    fn input(&mut self, index: usize, shape: &[usize]) -> Result<InputBuffer<'_>, EngineError> {
+        // An output may be an input's own tensor.
+        self.outputs.clear();
+        let Some(spec) = self.shared.signature.inputs.get(index) else {
+            return Err(EngineError::new(format_args!("input {index}: there is none")));
+        };
+        if !self.fits(spec, shape) {
+            let mut takes = spec.shape.clone();
+            if let (Some(first), Some(_)) = (takes.first_mut(), self.rows) {
+                *first = self.rows;
+            }
+            let text = format!("input '{}': shape: expected {takes:?}, got {shape:?}", spec.name);
+            return Err(EngineError::new(text));
+        }
+        let fail = |error| EngineError::new(format_args!("input '{}': {error}", spec.name));
+        let slot = &mut self.inputs[index];
+        if slot.as_ref().is_none_or(|(kept, _)| kept[..] != *shape) {
+            *slot = Some((shape.into(), Input::new(spec.dtype, shape).map_err(fail)?));
+        }
+        match slot.as_mut().map(|(_, input)| input) {
+            Some(Input::Plain(value)) => values::bytes_mut(value, spec.dtype).map(InputBuffer::Plain).map_err(fail),
+            Some(Input::Bools(bytes)) => Ok(InputBuffer::Plain(bytes)),
+            Some(Input::Strings(items)) => Ok(InputBuffer::Strings(items)),
+            None => Err(EngineError::new(format_args!("input '{}': has no buffer", spec.name))),
+        }
+    }
+
+    fn run(&mut self) -> Result<(), EngineError> {
+        self.outputs.clear();
+        let mut given: SmallVec<[SessionInputValue<'_>; 4]> = SmallVec::with_capacity(self.inputs.len());
+        for (slot, spec) in self.inputs.iter().zip(&self.shared.signature.inputs) {
+            let Some((shape, input)) = slot else {
+                return Err(EngineError::new(format_args!("input '{}': was not given", spec.name)));
+            };
+            let converted = input.converted(shape);
+            match (input, converted.map_err(|error| EngineError::new(format_args!("input '{}': {error}", spec.name)))?)
+            {
+                (_, Some(value)) => given.push(value.into()),
+                (Input::Plain(value), None) => given.push(value.into()),
+                (_, None) => return Err(EngineError::new(format_args!("input '{}': has no tensor", spec.name))),
+            }
+        }
+        let outputs = self.shared.pool.lend()?.run(&given)?;
+        drop(given);
+        let kept = caught(|| keep(&self.shared, outputs))?;
+        self.outputs = kept;
+        Ok(())
+    }
+
+    fn output(&self, index: usize) -> Result<OutputView<'_>, EngineError> {
+        let (Some(output), Some(spec)) = (self.outputs.get(index), self.shared.signature.outputs.get(index)) else {
+            return Err(EngineError::new(format_args!("output {index}: there is none")));
+        };
+        let data = match &output.data {
+            Answer::Plain(value) => OutputData::Plain(values::bytes(value, spec.dtype)?),
+            Answer::Strings(items) => OutputData::Strings(items),
+        };
+        Ok(OutputView { dtype: spec.dtype, shape: &output.shape, data })
+    }
+}
+
+/// Checks the outputs of a run against the signature and the limit.
+fn keep(shared: &Shared, values: Vec<DynValue>) -> Result<Vec<Output>, EngineError> {
+    let (mut kept, mut bytes) = (Vec::with_capacity(values.len()), 0_usize);
+    for (value, spec) in values.into_iter().zip(&shared.signature.outputs) {
+        let fail = |error: EngineError| EngineError::new(format_args!("output '{}': {error}", spec.name));
+        let shape = values::sizes(&value).map_err(fail)?;
+        let data = if spec.dtype == DType::Bytes {
+            let (_, items) = value.try_extract_strings().map_err(|error| fail(EngineError::new(error_text(&error))))?;
+            bytes = bytes.saturating_add(items.iter().map(|item| item.len() + size_of::<String>()).sum());
+            Answer::Strings(items)
+        } else {
+            bytes = bytes.saturating_add(values::bytes(&value, spec.dtype).map_err(fail)?.len());
+            Answer::Plain(value)
+        };
+        let limit = shared.limits.max_output_bytes;
+        if bytes > limit {
+            return Err(EngineError::new(format_args!("outputs: expected at most {limit} bytes, got {bytes}")));
+        }
+        kept.push(Output { shape, data });
+    }
+    Ok(kept)
+}
