@@ -1,0 +1,249 @@
+//! How fast the engines are: rows per second of the kinds of models that people serve, through Weir's engine traits (rows copied in,
+//! run, answers looked at), against ONNX Runtime by itself on tensors that stay where they are. One thread, and its own processor
+//! time, so that what else the machine does counts little; everything is pinned to one core where `taskset` is; rounds are
+//! interleaved, and figures are medians. Without the library its columns are empty.
+//!
+//! `cargo bench --bench engine [-- PART-OF-A-NAME…]`; `WEIR_BENCH_ROUNDS`, `WEIR_BENCH_MS` (of one round) change the effort.
+//!
+//! | column | what it is |
+//! |---|---|
+//! | `bare` | ONNX Runtime's own session, rows per second |
+//! | `tract`, `onnxruntime` | Weir's engines, compiled for that batch size, as a ratio to `bare` |
+//! | `best` | tract when a batch is run as smaller ones where that is faster, as the scheduler does |
+
+#![expect(clippy::unwrap_used, reason = "a benchmark")]
+
+use std::{collections::BTreeMap, env, hint::black_box, path::Path, process::Command, time::Duration};
+
+use bytes::Bytes;
+use rustix::time::{ClockId, clock_gettime};
+use weir::engine::{
+    Artifact, ArtifactKind, Engine, InputBuffer, Limits, Model, OutputData, Session, TractEngine,
+    onnxruntime::{Opened, open},
+};
+
+#[path = "engine/bare.rs"]
+mod bare;
+#[path = "engine/families.rs"]
+mod families;
+#[path = "engine/graph.rs"]
+mod graph;
+
+use bare::Bare;
+use families::{Family, families};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const BATCHES: [usize; 4] = [1, 8, 32, 256];
+
+/// Set in the process that is pinned.
+const PINNED: &str = "WEIR_BENCH_PINNED";
+
+fn main() {
+    if let Some(library) = env::var_os(bare::LIBRARY) {
+        bare::serve(Path::new(&library), &families()).unwrap();
+        return;
+    }
+    if env::var_os(PINNED).is_none() && pinned() {
+        return;
+    }
+    let wanted: Vec<String> = env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let mut bench = Bench::new();
+    println!(
+        "{:<24} {:>5} {:>11} {:>11} {:>6} {:>6} {:>11} {:>6}",
+        "model", "batch", "bare", "tract", "ratio", "best", "onnxruntime", "ratio"
+    );
+    for (at, family) in families().iter().enumerate() {
+        if wanted.is_empty() || wanted.iter().any(|wanted| family.name.contains(wanted.as_str())) {
+            bench.family(at, family);
+        }
+    }
+}
+
+/// Runs this benchmark again on one core; false when that cannot be done.
+fn pinned() -> bool {
+    let Some(core) = std::fs::read_to_string("/proc/self/status").ok().and_then(|status| {
+        let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+        Some(allowed.trim().rsplit([',', '-']).next()?.to_owned())
+    }) else {
+        return false;
+    };
+    let Ok(program) = env::current_exe() else { return false };
+    let mut command = Command::new("taskset");
+    command.args(["-c", &core]).arg(program).args(env::args_os().skip(1)).env(PINNED, "1");
+    let Ok(status) = command.status() else { return false };
+    std::process::exit(status.code().unwrap_or(1));
+}
+
+/// Rows per second of this thread's processor time, of something that answers `rows` at a time.
+pub(crate) fn rows_per_second(rows: usize, time: Duration, mut run: impl FnMut()) -> f64 {
+    run();
+    let (mut runs, mut group) = (0, 1);
+    let start = on_processor();
+    loop {
+        (0..group).for_each(|_| run());
+        runs += group;
+        let took = on_processor() - start;
+        if took >= time {
+            return f64::from(runs) * rows as f64 / took.as_secs_f64();
+        }
+        // Clocks are looked at seldom: what is measured may take a microsecond.
+        let left = (time - took).as_secs_f64() / took.as_secs_f64().max(1e-9);
+        group = (f64::from(runs) * left.min(1.0)).ceil().max(1.0) as u32;
+    }
+}
+
+/// Time that this thread has had a processor.
+fn on_processor() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+}
+
+struct Bench {
+    onnxruntime: Option<(Opened, Bare)>,
+    rounds: usize,
+    time: Duration,
+}
+
+/// What is measured of one batch size.
+struct Figures {
+    bare: Option<f64>,
+    tract: Option<f64>,
+    onnxruntime: Option<f64>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let number = |name: &str, default| env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
+        let onnxruntime = match open(None) {
+            Ok(opened) => {
+                println!("library: {}", opened.library.display());
+                let bare = Bare::start(&opened.library).unwrap();
+                Some((opened, bare))
+            }
+            Err(absent) => {
+                println!("the columns of ONNX Runtime are skipped: {absent}");
+                None
+            }
+        };
+        let time = Duration::from_millis(number("WEIR_BENCH_MS", 40) as u64);
+        Self { onnxruntime, rounds: number("WEIR_BENCH_ROUNDS", 9), time }
+    }
+
+    fn family(&mut self, at: usize, family: &Family) {
+        let load = |engine: &dyn Engine| match engine.load(&artifact(family), &LIMITS) {
+            Ok(model) => Some(model),
+            Err(error) => {
+                println!("{:<24} {}: {error}", family.name, engine.name());
+                None
+            }
+        };
+        let tract = load(&TractEngine::new());
+        let onnxruntime = self.onnxruntime.as_ref().and_then(|(opened, _)| load(&*opened.engine));
+        if let (Some(tract), Some(onnxruntime)) = (&tract, &onnxruntime) {
+            compare(family, &**tract, &**onnxruntime);
+        }
+        let mut best = 0_f64;
+        for rows in BATCHES {
+            let mut tract = tract.as_deref().map(|model| Ours::new(family, model, rows));
+            let mut onnxruntime = onnxruntime.as_deref().map(|model| Ours::new(family, model, rows));
+            let figures = self.batch((at, rows), &mut tract, &mut onnxruntime);
+            best = best.max(figures.tract.unwrap_or_default());
+            show((&family.name, rows), &figures, best);
+        }
+    }
+
+    fn batch(
+        &mut self,
+        (family, rows): (usize, usize),
+        tract: &mut Option<Ours>,
+        onnxruntime: &mut Option<Ours>,
+    ) -> Figures {
+        let mut series: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+        for round in 0..self.rounds {
+            for turn in 0..3 {
+                let who = (round + turn) % 3;
+                let speed = match who {
+                    0 => {
+                        let bare = self.onnxruntime.as_mut();
+                        bare.map(|(_, bare)| bare.measure(family, rows, self.time).unwrap())
+                    }
+                    1 => tract.as_mut().map(|ours| rows_per_second(rows, self.time, || ours.once())),
+                    _ => onnxruntime.as_mut().map(|ours| rows_per_second(rows, self.time, || ours.once())),
+                };
+                series.entry(who).or_default().extend(speed);
+            }
+        }
+        let mut median = |who| {
+            let all: &mut Vec<f64> = series.get_mut(&who)?;
+            all.sort_by(f64::total_cmp);
+            all.get(all.len() / 2).copied()
+        };
+        Figures { bare: median(0), tract: median(1), onnxruntime: median(2) }
+    }
+}
+
+fn show((name, rows): (&str, usize), figures: &Figures, best: f64) {
+    let speed = |speed: Option<f64>| speed.map_or_else(|| "-".to_owned(), |speed| format!("{speed:.0}"));
+    let ratio = |speed: Option<f64>| match (speed, figures.bare) {
+        (Some(speed), Some(bare)) => format!("{:.2}", speed / bare),
+        _ => "-".to_owned(),
+    };
+    let Figures { bare, tract, onnxruntime } = *figures;
+    println!(
+        "{name:<24} {rows:>5} {:>11} {:>11} {:>6} {:>6} {:>11} {:>6}",
+        speed(bare),
+        speed(tract),
+        ratio(tract),
+        ratio(tract.map(|_| best)),
+        speed(onnxruntime),
+        ratio(onnxruntime),
+    );
+}
+
+const LIMITS: Limits = Limits { max_output_bytes: 1 << 28 };
+
+fn artifact(family: &Family) -> Artifact {
+    Artifact { kind: ArtifactKind::Onnx, bytes: Bytes::from(family.model.clone()), side_files: BTreeMap::new() }
+}
+
+/// One of Weir's engines, with a session for one batch size.
+struct Ours {
+    session: Box<dyn Session>,
+    inputs: Vec<(Vec<usize>, Vec<u8>)>,
+    outputs: usize,
+}
+
+impl Ours {
+    fn new(family: &Family, model: &dyn Model, rows: usize) -> Self {
+        let session = model.plan(Some(rows)).unwrap().session().unwrap();
+        let inputs = family.inputs.iter().map(|input| (input.shape(rows), input.bytes(rows))).collect();
+        Self { session, inputs, outputs: model.signature().outputs.len() }
+    }
+
+    fn once(&mut self) {
+        for (at, (shape, bytes)) in self.inputs.iter().enumerate() {
+            let InputBuffer::Plain(buffer) = self.session.input(at, shape).unwrap() else { panic!("texts") };
+            buffer.copy_from_slice(bytes);
+        }
+        self.session.run().unwrap();
+        for at in 0..self.outputs {
+            black_box(self.session.output(at).unwrap());
+        }
+    }
+
+    fn floats(&mut self) -> Vec<f32> {
+        self.once();
+        let last = self.session.output(self.outputs - 1).unwrap();
+        let OutputData::Plain(bytes) = last.data else { panic!("texts") };
+        bytes.as_chunks().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect()
+    }
+}
+
+/// Figures of wrong answers mean nothing.
+fn compare(family: &Family, tract: &dyn Model, onnxruntime: &dyn Model) {
+    let [a, b] = [tract, onnxruntime].map(|model| Ours::new(family, model, 8).floats());
+    let far = a.iter().zip(&b).map(|(a, b)| (a - b).abs() / (1.0 + b.abs())).fold(0.0, f32::max);
+    assert!(a.len() == b.len() && far < 1e-3, "{}: the engines differ by {far}", family.name);
+}
