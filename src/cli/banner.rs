@@ -38,8 +38,8 @@ pub struct Started<'a> {
 pub struct Loaded<'a> {
     /// What runs it.
     pub engine: &'a str,
-    /// The largest batch in rows.
-    pub batch_limit: usize,
+    /// The largest batch in rows; `None` while it is being measured.
+    pub batch_limit: Option<usize>,
     /// Why requests do not share batches, if they do not.
     pub merging_off: Option<String>,
     /// How long loading took, where that is known.
@@ -96,7 +96,7 @@ fn table(models: &[Started<'_>]) -> Table {
             Cell::new(&model.version, Tone::Plain),
             Cell::new(model.state.as_str(), Tone::of_state(model.state.as_str())),
             loaded.map_or("", |loaded| loaded.engine).into(),
-            loaded.map_or_else(String::new, |l| batching(l.batch_limit, l.merging_off.is_some())).into(),
+            loaded.map_or_else(String::new, planned).into(),
             load_time.unwrap_or_default().into(),
             loaded.and_then(|loaded| loaded.merging_off.as_deref()).unwrap_or(model.reason).into(),
         ]);
@@ -117,6 +117,14 @@ fn route_table(routes: &[StartedRoute]) -> Table {
         ]);
     }
     table
+}
+
+/// Batching at start-up, where what `auto` stands for is being measured yet.
+fn planned(loaded: &Loaded<'_>) -> String {
+    match (loaded.batch_limit, loaded.merging_off.is_some()) {
+        (None, false) => "auto".to_owned(),
+        (limit, off) => batching(limit.unwrap_or(1), off),
+    }
 }
 
 /// How batching is shown in a few characters.
@@ -204,7 +212,7 @@ mod tests {
     fn ready<'a>(model: &'a str, signature: &'a Signature) -> Started<'a> {
         let loaded = Loaded {
             engine: "tract",
-            batch_limit: 16,
+            batch_limit: Some(16),
             merging_off: None,
             load_time: Some(Duration::from_millis(12)),
             signature,

@@ -17,7 +17,7 @@ use crate::{
     gateway::Gateway,
     observe,
     registry::{ModelEntry, Snapshot, VersionEntry},
-    types::{ModelState, Readiness, VersionRef},
+    types::{BatchLimit, ModelState, Readiness, VersionRef},
 };
 
 /// What `weir serve` takes.
@@ -111,7 +111,7 @@ fn lines(entry: &ModelEntry) -> Vec<Started<'_>> {
 fn line<'a>(model: &'a str, entry: &'a VersionEntry) -> Started<'a> {
     let loaded = entry.servable.as_deref().map(|servable| Loaded {
         engine: servable.engine,
-        batch_limit: servable.lane.batch_limit(),
+        batch_limit: (servable.spec.batching.max_batch_size != BatchLimit::Auto).then(|| servable.lane.batch_limit()),
         merging_off: servable.merging.off_because().map(|reason| reason.to_string()),
         load_time: Some(servable.load_time),
         signature: &servable.signature,

@@ -19,7 +19,7 @@ use std::{
 use parking_lot::{Mutex, MutexGuard};
 
 use super::{
-    batch::{Outputs, Whole, run_chunk},
+    batch::{Chunk, Outputs, Whole, run_chunk},
     core::{Core, Sessions},
     ledger::{Entry, Ledger, Limits, Next, Number, Offer, Stuck},
     pool::Pool,
@@ -335,14 +335,12 @@ fn run(sessions: &mut Sessions, core: &Arc<Core>, rows: &Rows) -> Result<Vec<Ten
     if core.signature.batch == Batch::Rows && !core.merges() {
         make_room(sessions);
         let session = sessions.get(core, count, || core.plans.unshared(count).map_err(EngineError::new))?;
-        run_chunk(session, &core.signature, &whole, &(0..count), &mut outputs)?;
+        run_chunk(session, &core.signature, &whole, &Chunk::whole(count), &mut outputs)?;
     } else {
-        let mut from = 0;
-        for (size, plan) in core.plans.cover(count) {
+        for chunk in core.chunks(count) {
             make_room(sessions);
-            let session = sessions.get(core, size, || Ok(plan))?;
-            run_chunk(session, &core.signature, &whole, &(from..from + size), &mut outputs)?;
-            from += size;
+            let session = sessions.get(core, chunk.size, || core.plan(chunk.size))?;
+            run_chunk(session, &core.signature, &whole, &chunk, &mut outputs)?;
         }
     }
     outputs.finish()

@@ -8,11 +8,19 @@ use std::{
 };
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::{
     engine::{EngineError, InputBuffer, Model, OutputData, Plan, Session},
     types::{Batch, Data, Shape, Signature, Tensor},
 };
+
+/// Timed runs of a plan, at most.
+const TIMED_RUNS: usize = 9;
+/// Timed runs of a plan, at least.
+const FEWEST_TIMED_RUNS: usize = 2;
+/// A plan is not timed for longer, once it has run often enough.
+const TIMED_FOR: Duration = Duration::from_millis(20);
 
 /// Rows of one request that take part in a batch.
 pub(crate) trait Member {
@@ -66,7 +74,23 @@ impl Outputs {
     }
 }
 
-/// Runs rows `chunk` (counted over all members) in one session and appends the outputs.
+/// The part of a batch that one run answers.
+#[derive(Clone, Debug)]
+pub(crate) struct Chunk {
+    /// Its rows, counted over all members.
+    pub(crate) rows: Range<usize>,
+    /// Rows of the run; those beyond the chunk's are copies of its last one, and their answers are left out.
+    pub(crate) size: usize,
+}
+
+impl Chunk {
+    /// All of `rows` rows in one run of their size.
+    pub(crate) fn whole(rows: usize) -> Self {
+        Self { rows: 0..rows, size: rows }
+    }
+}
+
+/// Runs a chunk in one session, compiled for its size, and appends the outputs.
 ///
 /// # Errors
 /// When the engine fails, or answers another number of rows than it was given.
@@ -74,7 +98,7 @@ pub(crate) fn run_chunk<M: Member>(
     session: &mut dyn Session,
     signature: &Signature,
     members: &[M],
-    chunk: &Range<usize>,
+    chunk: &Chunk,
     outputs: &mut Outputs,
 ) -> Result<Timing, EngineError> {
     let start = Instant::now();
@@ -85,7 +109,7 @@ pub(crate) fn run_chunk<M: Member>(
     session.run()?;
     let computed = Instant::now();
     for (index, part) in outputs.parts.iter_mut().enumerate() {
-        append(session, signature, index, part, (chunk.len(), outputs.rows))?;
+        append(session, signature, index, part, (chunk, outputs.rows))?;
     }
     Ok(Timing { gather: gathered - start, compute: computed - gathered, scatter: computed.elapsed() })
 }
@@ -95,7 +119,7 @@ fn gather<M: Member>(
     batch: Batch,
     members: &[M],
     index: usize,
-    chunk: &Range<usize>,
+    Chunk { rows: chunk, size }: &Chunk,
 ) -> Result<(), EngineError> {
     let Some(first) = members.first().and_then(|member| member.inputs().get(index)) else {
         return Err(EngineError::new("a batch without members"));
@@ -103,7 +127,7 @@ fn gather<M: Member>(
     let mut shape: Shape = first.shape().into();
     let per_row: usize = match batch {
         Batch::Rows => {
-            shape[0] = chunk.len();
+            shape[0] = *size;
             shape[1..].iter().product()
         }
         Batch::None => shape.iter().product(),
@@ -123,7 +147,38 @@ fn gather<M: Member>(
         }
         seen += rows.len();
     }
-    if at == chunk.len() { Ok(()) } else { Err(EngineError::new("a batch with too few rows")) }
+    if at != chunk.len() {
+        return Err(EngineError::new("a batch with too few rows"));
+    }
+    if *size > at {
+        pad(&mut buffer, at, (*size, per_row, width))?;
+    }
+    Ok(())
+}
+
+/// Fills rows `at` to `size` with copies of the row before them.
+fn pad(
+    buffer: &mut InputBuffer<'_>,
+    at: usize,
+    (size, per_row, width): (usize, usize, usize),
+) -> Result<(), EngineError> {
+    let short = || EngineError::new("rows out of range");
+    match buffer {
+        InputBuffer::Plain(target) => {
+            let (filled, rest) = target.split_at_mut_checked(at * width).ok_or_else(short)?;
+            let last = filled.len().checked_sub(width).and_then(|from| filled.get(from..)).ok_or_else(short)?;
+            let rest = rest.get_mut(..(size - at) * width).ok_or_else(short)?;
+            rest.chunks_exact_mut(width.max(1)).for_each(|row| row.copy_from_slice(last));
+        }
+        InputBuffer::Strings(target) => {
+            let (filled, rest) = target.split_at_mut_checked(at * per_row).ok_or_else(short)?;
+            let last = filled.len().checked_sub(per_row).and_then(|from| filled.get(from..)).ok_or_else(short)?;
+            for row in rest.chunks_exact_mut(per_row.max(1)).take(size - at) {
+                row.clone_from_slice(last);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Copies `(from, rows, elements per row, bytes per row)` of a tensor to row `at` of the buffer.
@@ -159,24 +214,29 @@ fn copy_rows(
     }
 }
 
-/// Appends output `index` of a run of `rows` rows to its part; a part has room for `total_rows`.
+/// Appends output `index` of a chunk's run to its part, without the rows of padding; a part has room for `total_rows`.
 fn append(
     session: &dyn Session,
     signature: &Signature,
     index: usize,
     part: &mut Part,
-    (rows, total_rows): (usize, usize),
+    (chunk, total_rows): (&Chunk, usize),
 ) -> Result<(), EngineError> {
     let view = session.output(index)?;
+    let (rows, size) = (chunk.rows.len(), chunk.size);
     let mut shape: Shape = view.shape.into();
     if signature.batch == Batch::Rows {
-        if shape.first() != Some(&rows) {
+        if shape.first() != Some(&size) {
             let name = signature.outputs.get(index).map_or("?", |spec| &*spec.name);
-            return Err(EngineError::new(format_args!("output '{name}': expected {rows} rows, got shape {shape:?}")));
+            return Err(EngineError::new(format_args!("output '{name}': expected {size} rows, got shape {shape:?}")));
         }
         shape[0] = total_rows;
     }
-    match (view.data, part) {
+    let data = match view.data {
+        OutputData::Plain(data) => OutputData::Plain(unpadded(data, rows, size)),
+        OutputData::Strings(data) => OutputData::Strings(unpadded(data, rows, size)),
+    };
+    match (data, part) {
         (OutputData::Plain(data), part @ Part::Empty) => {
             let mut bytes = Vec::with_capacity(data.len() / rows.max(1) * total_rows.max(rows));
             bytes.extend_from_slice(data);
@@ -197,6 +257,11 @@ fn append(
         _ => return Err(EngineError::new("an output changed its shape or kind within a batch")),
     }
     Ok(())
+}
+
+/// The part of an output that belongs to the first `rows` of `size` rows.
+fn unpadded<T>(data: &[T], rows: usize, size: usize) -> &[T] {
+    if rows == size { data } else { data.get(..data.len() / size.max(1) * rows).unwrap_or(data) }
 }
 
 /// The slice of a batch's outputs that belongs to rows `range`; the whole outputs for models without batch dimension.
@@ -230,14 +295,44 @@ impl Member for Whole<'_> {
 /// When the engine fails. `plan` must be compiled for exactly the rows that `inputs` have.
 pub fn run_once(model: &dyn Model, plan: &Arc<dyn Plan>, inputs: &[Tensor]) -> Result<Vec<Tensor>, EngineError> {
     let signature = model.signature();
-    let rows = match signature.batch {
-        Batch::Rows => inputs.first().and_then(|tensor| tensor.shape().first().copied()).unwrap_or(1),
-        Batch::None => 1,
-    };
+    let rows = rows_of(signature, inputs);
     let mut session = plan.session()?;
     let mut outputs = Outputs::new(signature, rows);
-    run_chunk(session.as_mut(), signature, &[Whole(inputs, rows)], &(0..rows), &mut outputs)?;
+    run_chunk(session.as_mut(), signature, &[Whole(inputs, rows)], &Chunk::whole(rows), &mut outputs)?;
     outputs.finish()
+}
+
+/// What a run of `inputs` takes: the median of several after a first one that does not count. `plan` must be compiled for
+/// exactly the rows that `inputs` have.
+///
+/// # Errors
+/// When the engine fails.
+pub(crate) fn time(signature: &Signature, plan: &Arc<dyn Plan>, inputs: &[Tensor]) -> Result<Duration, EngineError> {
+    let rows = rows_of(signature, inputs);
+    let mut session = plan.session()?;
+    let mut times: SmallVec<[Duration; TIMED_RUNS]> = SmallVec::new();
+    let begin = Instant::now();
+    for run in 0..=TIMED_RUNS {
+        let start = Instant::now();
+        let mut outputs = Outputs::new(signature, rows);
+        run_chunk(session.as_mut(), signature, &[Whole(inputs, rows)], &Chunk::whole(rows), &mut outputs)?;
+        outputs.finish()?;
+        if run > 0 {
+            times.push(start.elapsed());
+        }
+        if times.len() >= FEWEST_TIMED_RUNS && begin.elapsed() > TIMED_FOR {
+            break;
+        }
+    }
+    times.sort_unstable();
+    times.get(times.len() / 2).copied().ok_or_else(|| EngineError::new("nothing was timed"))
+}
+
+fn rows_of(signature: &Signature, inputs: &[Tensor]) -> usize {
+    match signature.batch {
+        Batch::Rows => inputs.first().and_then(|tensor| tensor.shape().first().copied()).unwrap_or(1),
+        Batch::None => 1,
+    }
 }
 
 #[cfg(test)]
@@ -253,7 +348,7 @@ mod tests {
     proptest! {
         #[test]
         fn gather_then_scatter_is_the_identity(
-            sizes in proptest::collection::vec(1_usize..6, 1..8), cut in 1_usize..8,
+            sizes in proptest::collection::vec(1_usize..6, 1..8), cut in 1_usize..8, padding in 0_usize..4,
         ) {
             let model = FakeEngine::new(Script::default(), 3).model();
             let mut next = 0_f32;
@@ -268,7 +363,8 @@ mod tests {
             let mut from = 0;
             while from < total {
                 let to = (from + cut).min(total);
-                run_chunk(session.as_mut(), model.signature(), &members, &(from..to), &mut outputs).unwrap();
+                let chunk = Chunk { rows: from..to, size: to - from + padding };
+                run_chunk(session.as_mut(), model.signature(), &members, &chunk, &mut outputs).unwrap();
                 from = to;
             }
             let outputs = outputs.finish().unwrap();

@@ -5,7 +5,6 @@ use std::{
     io,
     sync::{
         Arc, Weak,
-        atomic::Ordering,
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::JoinHandle,
@@ -14,7 +13,8 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{core::Core, plans::sizes_up_to};
+use super::{core::Core, profile::sizes_up_to};
+use crate::types::BatchLimit;
 
 /// Servables that may wait to be compiled; a load waits when there are more.
 const BACKLOG: usize = 1024;
@@ -54,33 +54,44 @@ impl Compiler {
 
 fn run(work: &Receiver<Weak<Core>>, budget: Duration) {
     for core in work {
-        if let Some(core) = core.upgrade() {
-            prepare(&core, budget);
+        if prepare(&core, budget).is_none() {
+            tracing::debug!("a servable has gone before all of its sizes were compiled");
         }
     }
 }
 
-fn prepare(core: &Arc<Core>, budget: Duration) {
+/// Compiles and times one size after the other. `None` when the servable has gone meanwhile: it is not kept for this.
+fn prepare(core: &Weak<Core>, budget: Duration) -> Option<()> {
     let start = Instant::now();
-    if let Some(plan) = core.plans.first() {
-        report(core, 1, core.warm(1, &plan).map_err(|error| error.to_string()));
-    }
-    let others = if core.merges() { sizes_up_to(core.limit) } else { Vec::new() };
-    for rows in others.into_iter().skip(1) {
+    let (sizes, auto) = {
+        let core = core.upgrade()?;
+        if let Some(plan) = core.plans.first() {
+            report(&core, 1, core.warm(1, &plan).map_err(|error| error.to_string()));
+        }
+        let sizes = if core.merges() { sizes_up_to(core.tariff.most()) } else { Vec::new() };
+        (sizes, core.batching.max_batch_size == BatchLimit::Auto)
+    };
+    for rows in sizes.into_iter().skip(1) {
+        let core = core.upgrade()?;
         if start.elapsed() >= budget {
             tracing::info!(model = %core.id, rows, ?budget, "the time for compiling is used up; smaller sizes serve");
             break;
         }
+        if auto && core.tariff.levelled_off() {
+            break;
+        }
         let outcome = core.plans.add(rows).map_err(|error| error.to_string());
         let outcome = outcome.and_then(|plan| core.warm(rows, &plan).map_err(|error| error.to_string()));
-        report(core, rows, outcome);
+        report(&core, rows, outcome);
     }
-    core.warmed.store(true, Ordering::Release);
+    let core = core.upgrade()?;
+    core.tariff.finish(&core.plans);
+    Some(())
 }
 
 fn report(core: &Core, rows: usize, outcome: Result<(), String>) {
     match outcome {
-        Ok(()) => tracing::debug!(model = %core.id, rows, cost = ?core.profile.cost(rows), "compiled"),
+        Ok(()) => tracing::debug!(model = %core.id, rows, cost = ?core.tariff.cost(rows), "compiled"),
         Err(error) => tracing::warn!(model = %core.id, rows, error, "this batch size could not be prepared"),
     }
 }

@@ -3,7 +3,6 @@
 
 use std::{
     collections::HashMap,
-    ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, OnceLock, Weak, atomic::AtomicUsize},
     time::{Duration, Instant},
@@ -12,13 +11,13 @@ use std::{
 use super::{
     Merging,
     aside::Refused,
-    batch::{self, Outputs, Timing},
+    batch::{self, Chunk, Outputs, Timing},
     home::MAX_HOMES,
     job::{Finished, Job, Piece},
     local::LocalQueue,
     plans::Plans,
-    profile::Profile,
     queue::Waiting as _,
+    tariff::Tariff,
 };
 use crate::{
     engine::{EngineError, Model, Plan, Session},
@@ -33,22 +32,16 @@ pub(crate) struct Core {
     pub(crate) signature: Arc<Signature>,
     pub(crate) merging: Merging,
     pub(crate) batching: BatchingSpec,
-    /// Rows in the largest batch.
-    pub(crate) limit: usize,
     /// Batches at once.
     pub(crate) parallel: usize,
     /// True when every dimension but the rows is fixed, so that all requests have one key.
     pub(crate) fixed: bool,
     pub(crate) plans: Plans,
-    pub(crate) profile: Profile,
+    pub(crate) tariff: Tariff,
     pub(crate) queued: Arc<AtomicUsize>,
     pub(crate) series: Arc<ServableSeries>,
     /// Whether there is any use in offering work that nobody waits for.
     pub(crate) refused_aside: Refused,
-    /// Set when the sizes off the path have been compiled and timed.
-    pub(crate) warmed: std::sync::atomic::AtomicBool,
-    local_below: Duration,
-    model: Arc<dyn Model>,
     locals: Vec<OnceLock<Arc<LocalQueue>>>,
 }
 
@@ -61,6 +54,7 @@ pub(crate) struct CoreParts {
     pub(crate) batching: BatchingSpec,
     pub(crate) parallel: usize,
     pub(crate) local_below: Duration,
+    pub(crate) costs: Option<fn(usize) -> Duration>,
     pub(crate) series: Arc<ServableSeries>,
     pub(crate) plans: Plans,
 }
@@ -68,10 +62,8 @@ pub(crate) struct CoreParts {
 impl Core {
     pub(crate) fn new(parts: CoreParts) -> Self {
         let signature = parts.model.signature().clone();
-        let limit = match parts.merging {
-            Merging::Proved | Merging::Vouched => parts.batching.limit(),
-            Merging::Off(_) | Merging::NoBatch => 1,
-        };
+        let merges = matches!(parts.merging, Merging::Proved | Merging::Vouched);
+        let tariff = Tariff::new(&parts.batching, merges, parts.local_below, parts.costs);
         let skip = usize::from(signature.batch == Batch::Rows);
         let fixed = signature.inputs.iter().all(|spec| spec.shape.iter().skip(skip).all(Option::is_some));
         Self {
@@ -80,17 +72,13 @@ impl Core {
             signature: Arc::new(signature),
             merging: parts.merging,
             batching: parts.batching,
-            limit,
             parallel: parts.parallel,
             fixed,
             plans: parts.plans,
-            profile: Profile::default(),
+            tariff,
             queued: Arc::default(),
             series: parts.series,
             refused_aside: Refused::default(),
-            warmed: std::sync::atomic::AtomicBool::new(false),
-            local_below: parts.local_below,
-            model: parts.model,
             locals: (0..MAX_HOMES).map(|_| OnceLock::new()).collect(),
         }
     }
@@ -102,9 +90,7 @@ impl Core {
 
     /// The local queue of an I/O thread, when batches are cheap enough to be run there.
     pub(crate) fn local(&self, home: usize) -> Option<&Arc<LocalQueue>> {
-        let cheap = self.warmed.load(std::sync::atomic::Ordering::Acquire)
-            && self.profile.dearest().is_some_and(|cost| cost < self.local_below);
-        let slot = if cheap { self.locals.get(home)? } else { return None };
+        let slot = if self.tariff.is_cheap() { self.locals.get(home)? } else { return None };
         Some(slot.get_or_init(Arc::default))
     }
 
@@ -119,14 +105,9 @@ impl Core {
     /// When the model cannot run on zeros (an index out of range, say): then it stays unmeasured until it is used.
     pub(crate) fn warm(&self, rows: usize, plan: &Arc<dyn Plan>) -> Result<(), EngineError> {
         let Some(inputs) = super::proof::zeros(&self.signature, rows) else { return Ok(()) };
-        let mut best = Duration::MAX;
-        for _ in 0..3 {
-            let start = Instant::now();
-            let ran = catch_unwind(AssertUnwindSafe(|| batch::run_once(self.model.as_ref(), plan, &inputs)));
-            ran.map_err(|_| EngineError::new("panicked while warming up"))??;
-            best = best.min(start.elapsed());
-        }
-        self.profile.record(rows, best);
+        let timed = catch_unwind(AssertUnwindSafe(|| batch::time(&self.signature, plan, &inputs)));
+        let took = timed.map_err(|_| EngineError::new("panicked while warming up"))??;
+        self.tariff.measured(rows, took, &self.plans);
         Ok(())
     }
 
@@ -209,12 +190,29 @@ impl Core {
         let result = run.unwrap_or_else(|panic| Err(EngineError::new(panic_text(panic.as_ref()))));
         match &result {
             Ok((_, timing)) => {
-                self.profile.record(rows, timing.compute);
                 self.series.batch_ran(rows, timing.gather, timing.compute, timing.scatter);
             }
             Err(_) => sessions.forget(self.key),
         }
         result
+    }
+
+    /// How a batch of `rows` rows is run most cheaply.
+    pub(crate) fn chunks(&self, rows: usize) -> impl Iterator<Item = Chunk> + use<> {
+        let mut from = 0;
+        self.tariff.runs(rows).into_iter().map_while(move |size| {
+            let start = from;
+            from = rows.min(start + size);
+            (start < rows).then_some(Chunk { rows: start..from, size })
+        })
+    }
+
+    /// The plan of a size: the only one of a model without batch dimension.
+    ///
+    /// # Errors
+    /// When it was dropped and cannot be compiled any more.
+    pub(crate) fn plan(&self, size: usize) -> Result<Arc<dyn Plan>, EngineError> {
+        self.plans.exact(size).map_err(EngineError::new)
     }
 
     fn run(
@@ -225,22 +223,21 @@ impl Core {
     ) -> Result<(Vec<Tensor>, Timing), EngineError> {
         let mut outputs = Outputs::new(&self.signature, rows);
         let mut timing = Timing::default();
-        let mut add = |part: Timing| {
+        let mut add = |size: usize, part: Timing| {
             timing.gather += part.gather;
             timing.compute += part.compute;
             timing.scatter += part.scatter;
+            self.tariff.record(size, part.gather + part.compute + part.scatter, &self.plans);
         };
         if self.signature.batch == Batch::Rows && !self.merges() {
             let plan = self.plans.exact(rows).map_err(EngineError::new)?;
             let mut session = plan.session()?;
-            add(batch::run_chunk(session.as_mut(), &self.signature, jobs, &(0..rows), &mut outputs)?);
+            let chunk = Chunk::whole(rows);
+            add(rows, batch::run_chunk(session.as_mut(), &self.signature, jobs, &chunk, &mut outputs)?);
         } else {
-            let mut from = 0;
-            for (size, plan) in self.plans.cover(rows) {
-                let session = sessions.get(self, size, || Ok(plan))?;
-                let chunk: Range<usize> = from..from + size;
-                add(batch::run_chunk(session, &self.signature, jobs, &chunk, &mut outputs)?);
-                from += size;
+            for chunk in self.chunks(rows) {
+                let session = sessions.get(self, chunk.size, || self.plan(chunk.size))?;
+                add(chunk.size, batch::run_chunk(session, &self.signature, jobs, &chunk, &mut outputs)?);
             }
         }
         let start = Instant::now();
@@ -252,7 +249,7 @@ impl Core {
 
 impl std::fmt::Debug for Core {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Core").field("id", &self.id).field("limit", &self.limit).finish_non_exhaustive()
+        f.debug_struct("Core").field("id", &self.id).field("limit", &self.tariff.limit()).finish_non_exhaustive()
     }
 }
 

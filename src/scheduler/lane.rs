@@ -60,7 +60,7 @@ impl Lane {
 
     /// Rows in the largest batch that is formed.
     pub fn batch_limit(&self) -> usize {
-        self.inner.core.limit
+        self.inner.core.tariff.limit()
     }
 
     /// Whether requests share batches.
@@ -80,17 +80,17 @@ impl Lane {
 
     /// What batches cost, as measured: (rows, run time), ascending.
     pub fn profile(&self) -> Vec<(usize, Duration)> {
-        self.inner.core.profile.table()
+        self.inner.core.tariff.table()
     }
 
     /// True when batches are run on the I/O threads.
     pub fn is_local(&self) -> bool {
-        self.inner.core.local(0).is_some()
+        self.inner.core.tariff.is_cheap()
     }
 
     /// True when every batch size worth compiling has been compiled and timed.
     pub fn is_warm(&self) -> bool {
-        self.inner.core.warmed.load(Ordering::Acquire)
+        self.inner.core.tariff.is_warm()
     }
 
     /// Queues the rows and waits for their answer. Dropping the future takes the rows out of the queue.
@@ -155,9 +155,8 @@ impl Lane {
         let core = &self.inner.core;
         let text = format!("model '{}': queue full: {} rows wait", core.id.model, core.queued.load(Ordering::Relaxed));
         // What waits takes about so long; a caller that comes back sooner finds the queue as full.
-        let batches = core.batching.max_queue_rows.div_ceil(core.limit.max(1)).div_ceil(core.parallel.max(1));
-        let batches = u32::try_from(batches).unwrap_or(u32::MAX);
-        let wait = core.profile.dearest().map_or(Duration::from_millis(100), |cost| cost.saturating_mul(batches));
+        let share = core.batching.max_queue_rows.div_ceil(core.parallel.max(1));
+        let wait = core.tariff.cost(share).unwrap_or(Duration::from_millis(100));
         Error::new(ErrorCode::Overloaded, text)
             .with_retry_after(wait.clamp(Duration::from_millis(1), Duration::from_secs(30)))
     }
@@ -167,7 +166,7 @@ impl Lane {
         let core = &self.inner.core;
         let key = key_of(&rows, core.signature.batch, core.fixed);
         let splits = core.signature.batch == Batch::Rows && core.merges();
-        let size = if splits { core.limit } else { rows.rows };
+        let size = if splits { core.tariff.piece(rows.rows, core.parallel) } else { rows.rows };
         let mut jobs = Few::with_capacity(rows.rows.div_ceil(size.max(1)));
         let mut replies = Few::with_capacity(jobs.capacity());
         let mut from = 0;

@@ -56,7 +56,7 @@ fn run_one_batch(core: &Arc<Core>, local: &LocalQueue) -> bool {
             state.draining = false;
             return false;
         }
-        (state.queue.take(core.limit, now), std::mem::take(&mut state.sessions))
+        (state.queue.take(core.tariff.take(), now), std::mem::take(&mut state.sessions))
     };
     core.refuse_expired(taken.expired).into_iter().for_each(Finished::deliver);
     if !taken.batch.is_empty() {

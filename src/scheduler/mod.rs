@@ -2,8 +2,9 @@
 //!
 //! A [`Lane`] is a servable's way into the scheduler. A request goes down one of two lanes, chosen by what the servable's batches
 //! cost: cheap ones are run on the I/O thread they came in on (`local`), dear ones by a shared pool of workers (`pool`,
-//! `worker`) that ask a pure policy what to run next (`policy`). Both share the pure `queue`, the compiled sizes (`plans`), the
-//! measured costs (`profile`) and the execution of a batch (`core`, `batch`). What nobody waits for is run beside them, on a
+//! `worker`) that ask a pure policy what to run next (`policy`). Both share the pure `queue`, the compiled sizes (`plans`), what
+//! runs of them are measured to cost (`profile`), what follows from it for batches (`costs`, `tariff`), and the execution of a
+//! batch (`core`, `batch`). What nobody waits for is run beside them, on a
 //! thread that may be given up (`aside`, and its books in `ledger`). Answers from workers come back once per batch and
 //! I/O thread (`home`). Whether requests may be merged at all is proved at load (`proof`).
 
@@ -11,6 +12,7 @@ mod aside;
 mod batch;
 mod compiler;
 mod core;
+mod costs;
 mod home;
 mod job;
 mod lane;
@@ -22,6 +24,7 @@ mod pool;
 mod profile;
 mod proof;
 mod queue;
+mod tariff;
 mod worker;
 
 #[cfg(test)]
@@ -116,11 +119,13 @@ pub struct SchedulerOptions {
     pub local_below: Duration,
     /// Time that compiling further batch sizes may take per servable; what is not compiled by then is covered by smaller sizes.
     pub load_budget: Duration,
+    /// What a run of so many rows costs, instead of measuring it: for simulations and tests.
+    pub costs: Option<fn(usize) -> Duration>,
 }
 
 impl Default for SchedulerOptions {
     fn default() -> Self {
-        Self { workers: 0, local_below: Duration::from_micros(100), load_budget: Duration::from_secs(2) }
+        Self { workers: 0, local_below: Duration::from_micros(100), load_budget: Duration::from_secs(2), costs: None }
     }
 }
 
@@ -131,6 +136,7 @@ pub struct Scheduler {
     compiler: Compiler,
     workers: usize,
     local_below: Duration,
+    costs: Option<fn(usize) -> Duration>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     next_key: AtomicU64,
 }
@@ -160,6 +166,7 @@ impl Scheduler {
             compiler,
             workers,
             local_below: options.local_below,
+            costs: options.costs,
             threads: Mutex::new(threads),
             next_key: AtomicU64::new(1),
         }))
@@ -194,6 +201,7 @@ impl Scheduler {
             batching: parts.batching,
             parallel,
             local_below: self.local_below,
+            costs: self.costs,
             series: parts.series,
             plans,
         }));

@@ -1,4 +1,4 @@
-//! The compiled sizes of a model and how a batch is covered by them. Sizes are compiled one by one, the first before the model
+//! The compiled sizes of a model. They are compiled one by one, the first before the model
 //! serves and the others off the path; a batch uses what there is. Called by the lane core.
 
 use std::{collections::VecDeque, sync::Arc};
@@ -14,6 +14,7 @@ const EXACT_PLANS: usize = 16;
 /// Plans by batch size.
 pub(crate) struct Plans {
     model: Arc<dyn Model>,
+    batched: bool,
     sizes: ArcSwap<Vec<(usize, Arc<dyn Plan>)>>,
     exact: Mutex<VecDeque<(usize, Arc<dyn Plan>)>>,
 }
@@ -26,7 +27,7 @@ impl Plans {
     pub(crate) fn new(model: Arc<dyn Model>, batched: bool) -> Result<Self, LoadError> {
         let first = model.plan(batched.then_some(1))?;
         let sizes = ArcSwap::from_pointee(vec![(1, first)]);
-        Ok(Self { model, sizes, exact: Mutex::default() })
+        Ok(Self { model, batched, sizes, exact: Mutex::default() })
     }
 
     /// Compiles a size and adds it.
@@ -54,27 +55,21 @@ impl Plans {
         self.sizes.load().first().map(|(_, plan)| Arc::clone(plan))
     }
 
-    /// Plans whose sizes add up to `rows`, largest first.
-    pub(crate) fn cover(&self, rows: usize) -> Vec<(usize, Arc<dyn Plan>)> {
-        let sizes = self.sizes.load();
-        let mut left = rows;
-        let mut cover = Vec::new();
-        for (size, plan) in sizes.iter().rev() {
-            while left >= *size {
-                cover.push((*size, Arc::clone(plan)));
-                left -= size;
-            }
-        }
-        cover
+    /// Drops the sizes above `limit`.
+    pub(crate) fn keep_up_to(&self, limit: usize) {
+        self.sizes.rcu(|known| known.iter().filter(|(size, _)| *size <= limit).cloned().collect::<Vec<_>>());
     }
 
-    /// The plan of exactly `rows` rows, compiled now if need be: for models that run whole.
+    /// The plan of exactly `rows` rows, compiled now if need be.
     ///
     /// # Errors
     /// When the engine refuses the size.
     pub(crate) fn exact(&self, rows: usize) -> Result<Arc<dyn Plan>, LoadError> {
         if let Some((_, plan)) = self.sizes.load().iter().find(|(size, _)| *size == rows) {
             return Ok(Arc::clone(plan));
+        }
+        if !self.batched {
+            return self.first().ok_or_else(|| LoadError::new("nothing is compiled"));
         }
         if let Some(plan) = self.recall(rows) {
             return Ok(plan);
@@ -106,41 +101,21 @@ impl Plans {
     }
 }
 
-/// The sizes worth compiling for a batch limit: powers of two, and the limit itself.
-pub(crate) fn sizes_up_to(limit: usize) -> Vec<usize> {
-    let mut sizes: Vec<usize> =
-        std::iter::successors(Some(1_usize), |size| size.checked_mul(2)).take_while(|size| *size < limit).collect();
-    sizes.push(limit.max(1));
-    sizes.dedup();
-    sizes
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::engine::fake::{FakeEngine, Script};
 
     #[test]
-    fn covers_add_up_with_whatever_is_compiled() {
+    fn sizes_come_and_go() {
         let model: Arc<dyn Model> = FakeEngine::new(Script::default(), 1).model().into();
         let plans = Plans::new(model, true).unwrap();
-        let sizes = |rows| plans.cover(rows).iter().map(|(size, _)| *size).collect::<Vec<_>>();
-        assert_eq!(sizes(3), [1, 1, 1]);
-        for size in sizes_up_to(12) {
+        for size in [4, 2, 12, 8, 4] {
             plans.add(size).unwrap();
         }
         assert_eq!(plans.sizes(), [1, 2, 4, 8, 12]);
-        assert_eq!(sizes(11), [8, 2, 1]);
-        assert_eq!(sizes(12), [12]);
-        assert_eq!(sizes(31), [12, 12, 4, 2, 1]);
-    }
-
-    #[test]
-    fn sizes_are_powers_of_two_and_the_limit() {
-        assert_eq!(sizes_up_to(1), [1]);
-        assert_eq!(sizes_up_to(16), [1, 2, 4, 8, 16]);
-        assert_eq!(sizes_up_to(20), [1, 2, 4, 8, 16, 20]);
-        assert_eq!(sizes_up_to(0), [1]);
+        plans.keep_up_to(4);
+        assert_eq!(plans.sizes(), [1, 2, 4]);
     }
 
     #[test]

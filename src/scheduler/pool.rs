@@ -140,7 +140,7 @@ impl Pool {
     fn take(&self, state: &mut MutexGuard<'_, State>, index: usize, at: Instant) -> Option<Assignment> {
         let key = state.ready.remove(index)?;
         let lane = state.lanes.get_mut(&key)?;
-        let taken = lane.queue.take(lane.core.limit, at);
+        let taken = lane.queue.take(lane.core.tariff.take(), at);
         let core = Arc::clone(&lane.core);
         let more = !lane.queue.is_empty();
         lane.running += 1;
@@ -180,7 +180,7 @@ impl PoolLane {
     fn view(&self) -> View {
         View {
             rows: self.queue.rows(),
-            enough: policy::enough_rows(&self.core.batching, self.core.limit),
+            enough: policy::enough_rows(&self.core.batching, self.core.tariff.limit()),
             oldest: self.queue.oldest().unwrap_or_else(Instant::now),
             delay: self.core.batching.max_queue_delay,
             running: self.running,

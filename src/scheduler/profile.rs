@@ -1,69 +1,163 @@
-//! What a batch costs, as measured: a moving average of the run time per power-of-two batch size. Written after every batch;
-//! read when a request chooses its lane. Lock-free.
+//! What runs cost, as measured: a moving average of the time of one run per compiled size. Written at load and after every run;
+//! read when the cheapest ways to run batches are worked out anew (`costs`). Lock-free.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
-const SIZES: usize = 17;
+/// An average moves by this share of a sample's difference.
+const WEIGHT: u64 = 8;
+/// A sample counts as at most so many times the average, and as at least that share of it: one run that the system put aside
+/// moves the average by an eighth, while a lasting change is followed within some twenty runs.
+const OUTLIER: u64 = 2;
 
-/// Run times by batch size.
-#[derive(Debug, Default)]
+/// Run times by size.
+#[derive(Debug)]
 pub(crate) struct Profile {
-    nanos: [AtomicU64; SIZES],
+    /// Ascending; a run of another size counts for the next smaller one.
+    sizes: Box<[usize]>,
+    nanos: Box<[AtomicU64]>,
+    /// What `costs` was last worked out from.
+    published: Box<[AtomicU64]>,
+    given: Option<fn(usize) -> Duration>,
 }
 
 impl Profile {
-    fn slot(rows: usize) -> usize {
-        (usize::BITS - rows.max(1).leading_zeros() - 1).min(SIZES as u32 - 1) as usize
-    }
-
-    /// Adds a run of `rows` rows: the average moves by an eighth of the difference.
-    pub(crate) fn record(&self, rows: usize, took: Duration) {
-        let slot = &self.nanos[Self::slot(rows)];
-        let now = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).max(1);
-        let old = slot.load(Ordering::Relaxed);
-        // Racing writers lose a sample at worst.
-        let new = if old == 0 { now } else { old - old / 8 + now / 8 };
-        slot.store(new.max(1), Ordering::Relaxed);
-    }
-
-    /// The average of a size; `None` when it has not run yet.
-    pub(crate) fn cost(&self, rows: usize) -> Option<Duration> {
-        match self.nanos[Self::slot(rows)].load(Ordering::Relaxed) {
-            0 => None,
-            nanos => Some(Duration::from_nanos(nanos)),
+    /// A profile of these sizes; empty unless costs are `given`, which are then never measured.
+    pub(crate) fn new(sizes: Vec<usize>, given: Option<fn(usize) -> Duration>) -> Self {
+        let nanos = |size: &usize| AtomicU64::new(given.map_or(0, |cost| nanos(cost(*size))));
+        Self {
+            nanos: sizes.iter().map(nanos).collect(),
+            published: sizes.iter().map(|_| AtomicU64::new(0)).collect(),
+            sizes: sizes.into(),
+            given,
         }
     }
 
-    /// The dearest size measured so far; `None` before any run.
-    pub(crate) fn dearest(&self) -> Option<Duration> {
-        let nanos = self.nanos.iter().map(|slot| slot.load(Ordering::Relaxed)).max().unwrap_or(0);
-        (nanos > 0).then(|| Duration::from_nanos(nanos))
+    /// Adds a run of `rows` rows. True when the average has moved by a quarter from what was published.
+    pub(crate) fn record(&self, rows: usize, took: Duration) -> bool {
+        let slot = self.sizes.partition_point(|size| *size <= rows).saturating_sub(1);
+        let (Some(nanos), Some(published), None) = (self.nanos.get(slot), self.published.get(slot), self.given) else {
+            return false;
+        };
+        let old = nanos.load(Relaxed);
+        // Racing writers lose a sample at worst.
+        let new = blend(old, self::nanos(took));
+        nanos.store(new, Relaxed);
+        let published = published.load(Relaxed);
+        new > published / 4 * 5 + 1 || new < published / 5 * 4
+    }
+
+    /// Starts a size afresh with its first measurement.
+    pub(crate) fn set(&self, rows: usize, took: Duration) {
+        if let (Ok(slot), None) = (self.sizes.binary_search(&rows), self.given)
+            && let Some(nanos) = self.nanos.get(slot)
+        {
+            nanos.store(self::nanos(took), Relaxed);
+        }
+    }
+
+    /// (rows, nanoseconds) of every size measured, ascending; remembered as what was published.
+    pub(crate) fn publish(&self) -> Vec<(usize, u64)> {
+        for (published, nanos) in self.published.iter().zip(&self.nanos) {
+            published.store(nanos.load(Relaxed), Relaxed);
+        }
+        let published = self.published.iter().map(|nanos| nanos.load(Relaxed));
+        self.sizes.iter().copied().zip(published).filter(|(_, nanos)| *nanos > 0).collect()
     }
 
     /// (rows, average) of every size measured, ascending.
     pub(crate) fn table(&self) -> Vec<(usize, Duration)> {
-        (0..SIZES).filter_map(|slot| self.cost(1 << slot).map(|cost| (1 << slot, cost))).collect()
+        let averages = self.nanos.iter().map(|nanos| Duration::from_nanos(nanos.load(Relaxed)));
+        self.sizes.iter().copied().zip(averages).filter(|(_, cost)| !cost.is_zero()).collect()
     }
+}
+
+fn nanos(took: Duration) -> u64 {
+    u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).max(1)
+}
+
+/// The average after one more sample.
+fn blend(old: u64, sample: u64) -> u64 {
+    if old == 0 {
+        return sample;
+    }
+    let sample = sample.clamp(old / OUTLIER, old.saturating_mul(OUTLIER));
+    (old - old / WEIGHT).saturating_add(sample / WEIGHT).max(1)
+}
+
+/// The sizes worth compiling for a batch limit: powers of two, and the limit itself.
+pub(crate) fn sizes_up_to(limit: usize) -> Vec<usize> {
+    let mut sizes: Vec<usize> =
+        std::iter::successors(Some(1_usize), |size| size.checked_mul(2)).take_while(|size| *size < limit).collect();
+    sizes.push(limit.max(1));
+    sizes.dedup();
+    sizes
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    const fn us(micros: u64) -> Duration {
+        Duration::from_micros(micros)
+    }
 
     #[test]
     fn averages_per_size() {
-        let profile = Profile::default();
-        assert_eq!(profile.dearest(), None);
-        profile.record(1, Duration::from_micros(8));
-        profile.record(5, Duration::from_micros(80));
-        profile.record(5, Duration::from_micros(160));
-        assert_eq!(profile.cost(4), Some(Duration::from_micros(90)));
-        assert_eq!(profile.dearest(), profile.cost(7));
-        assert_eq!(profile.table().len(), 2);
-        profile.record(usize::MAX, Duration::from_secs(1));
-        assert_eq!(profile.cost(1 << 16), Some(Duration::from_secs(1)));
+        let profile = Profile::new(sizes_up_to(12), None);
+        assert_eq!(profile.table(), []);
+        assert!(profile.record(1, us(8)), "the first of a size is news");
+        profile.record(5, us(80));
+        profile.record(5, us(160));
+        profile.record(12, us(300));
+        assert_eq!(profile.table(), [(1, us(8)), (4, us(90)), (12, us(300))]);
+        profile.publish();
+        assert!(!profile.record(4, us(90)));
+        assert!((0..9).any(|_| profile.record(4, us(900))), "a lasting change is news");
+        profile.set(4, us(7));
+        assert_eq!(profile.table()[1], (4, us(7)));
+        profile.record(usize::MAX, us(300));
+    }
+
+    #[test]
+    fn one_outlier_moves_little_and_a_lasting_change_is_followed() {
+        let profile = Profile::new(vec![1], None);
+        profile.record(1, us(100));
+        profile.record(1, Duration::from_secs(9));
+        assert!(profile.table()[0].1 < us(113));
+        for _ in 0..60 {
+            profile.record(1, us(1_000));
+        }
+        let now = profile.table()[0].1;
+        assert!(now > us(900) && now <= us(1_000), "{now:?}");
+    }
+
+    #[test]
+    fn given_costs_are_not_measured() {
+        let profile = Profile::new(vec![1, 2], Some(|rows| us(rows as u64)));
+        assert!(!profile.record(1, us(50)));
+        profile.set(2, us(50));
+        assert_eq!(profile.table(), [(1, us(1)), (2, us(2))]);
+    }
+
+    #[test]
+    fn sizes_are_powers_of_two_and_the_limit() {
+        assert_eq!(sizes_up_to(1), [1]);
+        assert_eq!(sizes_up_to(16), [1, 2, 4, 8, 16]);
+        assert_eq!(sizes_up_to(20), [1, 2, 4, 8, 16, 20]);
+        assert_eq!(sizes_up_to(0), [1]);
+    }
+
+    proptest! {
+        #[test]
+        fn an_average_stays_within_what_was_measured(samples in proptest::collection::vec(8_u64..u64::MAX, 1..50)) {
+            let (low, high) = (*samples.iter().min().unwrap(), *samples.iter().max().unwrap());
+            let average = samples.iter().fold(0, |old, sample| blend(old, *sample));
+            // Rounding down loses less than a unit per part.
+            prop_assert!(average >= low - 8 && average <= high, "{low} {average} {high}");
+        }
     }
 }

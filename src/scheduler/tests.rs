@@ -24,11 +24,13 @@ pub(super) struct Fixture {
 }
 
 pub(super) fn fixture(workers: usize, batching: BatchingSpec, merging: Merging) -> Fixture {
-    with_lane(
-        SchedulerOptions { workers, local_below: Duration::ZERO, ..SchedulerOptions::default() },
-        batching,
-        merging,
-    )
+    with_lane(slow(workers), batching, merging)
+}
+
+/// Everything by the pool; a run costs half a millisecond and one per row, so that nothing is padded.
+pub(super) fn slow(workers: usize) -> SchedulerOptions {
+    let costs: fn(usize) -> Duration = |rows| Duration::from_micros(500 + 1000 * rows as u64);
+    SchedulerOptions { workers, local_below: Duration::ZERO, costs: Some(costs), ..SchedulerOptions::default() }
 }
 
 pub(super) fn with_lane(options: SchedulerOptions, batching: BatchingSpec, merging: Merging) -> Fixture {
@@ -262,7 +264,7 @@ async fn a_panicking_batch_fails_only_for_the_guilty_and_the_worker_lives() {
 
 #[tokio::test]
 async fn cheap_batches_are_run_on_the_thread_that_received_them() {
-    let options = SchedulerOptions { workers: 1, local_below: Duration::MAX, ..SchedulerOptions::default() };
+    let options = SchedulerOptions { local_below: Duration::MAX, ..slow(1) };
     let f = with_lane(options, batching(8), Merging::Proved);
     f.warm().await;
     let tracker = TaskTracker::new();
@@ -323,7 +325,7 @@ async fn shutdown_answers_what_waits_and_refuses_what_comes_later() {
 
 #[tokio::test]
 async fn without_time_for_compiling_the_first_size_serves() {
-    let options = SchedulerOptions { workers: 1, local_below: Duration::ZERO, load_budget: Duration::ZERO };
+    let options = SchedulerOptions { load_budget: Duration::ZERO, ..slow(1) };
     let f = with_lane(options, batching(8), Merging::Proved);
     f.warm().await;
     assert_eq!(f.lane.compiled_sizes(), [1]);

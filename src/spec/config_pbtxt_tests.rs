@@ -81,6 +81,7 @@ fn a_batched_model() {
             max_queue_rows: 128,
             priority_levels: 2,
             default_priority_level: 1,
+            auto_limit: 32,
             ..crate::types::BatchingSpec::default()
         },
         max_request_rows: Some(32),

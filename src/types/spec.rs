@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::Version;
 
-/// Rows that `auto` stands for until a profile has been measured.
-const AUTO_BATCH_ROWS: usize = 16;
+/// The largest batch that `auto` may choose.
+const AUTO_BATCH_ROWS: usize = 128;
 
 /// The configuration of a model.
 #[derive(Clone, Debug, PartialEq)]

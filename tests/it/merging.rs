@@ -1,7 +1,7 @@
 //! Merging is safe: models whose rows depend on each other, on chance, or that have no batch dimension answer under load
 //! exactly as alone, are never merged, and say why; models whose rows are independent are merged, or this would prove nothing.
 
-use std::sync::Arc;
+use std::{fs, sync::Arc};
 
 use serde_json::Value;
 use tokio::task::JoinSet;
@@ -10,7 +10,7 @@ use crate::{
     array::Array,
     ask::{Answer, Ask, Way},
     golden::{agree, cases},
-    harness::{Weir, fixture, weir as command},
+    harness::{Registry, Weir, fixture, weir as command},
 };
 
 /// Requests at the same time.
@@ -136,7 +136,10 @@ async fn recorded_answers_of_unsafe_models_hold_under_load() {
 #[tokio::test]
 async fn safe_models_are_merged_and_agree() {
     let models = [("breast-cancer-mlp", "models/breast-cancer-mlp".to_owned()), ("slow", fixture("slow"))];
-    let weir = Arc::new(Weir::start(&models, &[]).await);
+    let registry = Registry::new(&models);
+    // Whatever a batch of it is measured to gain.
+    fs::write(registry.path().join("slow/model.toml"), "[batching]\nmax_batch_size = 16\n").unwrap();
+    let weir = Arc::new(Weir::serve(registry, &[]).await);
     let mut client = weir.client();
     for (model, _) in models {
         let mut asks = requests(model);

@@ -196,7 +196,10 @@ async fn models_come_and_go() {
     })
     .await;
     // The series of what is gone go with it.
-    assert_eq!(weir.metrics().await.sum("weir_model_info", &[("model", "late")]), 0.0);
+    until("its series are gone", PATIENCE, async || {
+        (weir.metrics().await.sum("weir_model_info", &[("model", "late")]) == 0.0).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
