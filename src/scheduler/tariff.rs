@@ -110,11 +110,6 @@ impl Tariff {
         self.costs.load().cost(rows)
     }
 
-    /// What is worked out now, for several questions at once.
-    pub(crate) fn costs(&self) -> arc_swap::Guard<std::sync::Arc<Costs>> {
-        self.costs.load()
-    }
-
     /// Rows of the pieces that a request of so many rows is cut into, to be spread over `parallel` workers.
     pub(crate) fn piece(&self, rows: usize, parallel: usize) -> usize {
         let take = self.take();

@@ -82,7 +82,6 @@ fn a_batched_model() {
             priority_levels: 2,
             default_priority_level: 1,
             auto_limit: 32,
-            ..crate::types::BatchingSpec::default()
         },
         max_request_rows: Some(32),
         model_filename: "fraud-2024.onnx".into(),
