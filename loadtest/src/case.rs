@@ -63,13 +63,26 @@ fn parse_golden(text: &str) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
-/// One case from `--input` specs; nothing is known about its answer.
+/// `variants` cases from `--input` specs, random ones with different values; nothing is known about their answers.
 ///
 /// # Errors
-/// No spec, two specs of one name, or a spec that yields no tensor.
-pub(crate) fn from_specs(specs: &[InputSpec], seed: u64) -> Result<Vec<Case>> {
+/// No spec, two specs of one name, a spec that yields no tensor, or more bytes than a run may hold.
+pub(crate) fn from_specs(specs: &[InputSpec], seed: u64, variants: u32) -> Result<Vec<Case>> {
     let mut rng = fastrand::Rng::with_seed(seed);
-    let inputs: Vec<Tensor> = specs.iter().map(|spec| spec.tensor(&mut rng)).collect::<Result<_>>()?;
+    let mut cases = Vec::new();
+    let mut bytes = 0_usize;
+    for _ in 0..variants {
+        let inputs: Vec<Tensor> = specs.iter().map(|spec| spec.tensor(&mut rng)).collect::<Result<_>>()?;
+        bytes = inputs.iter().map(|input| input.raw.len()).fold(bytes, usize::saturating_add);
+        if bytes > MAX_CASE_BYTES {
+            return Err(Fault::new(
+                "--variants",
+                format_args!("the cases would be larger than {MAX_CASE_BYTES} bytes"),
+            ));
+        }
+        cases.push(Case { inputs, outputs: Vec::new() });
+    }
+    let inputs = cases.first().map_or(&[][..], |case| &case.inputs);
     for (index, input) in inputs.iter().enumerate() {
         if inputs[..index].iter().any(|earlier| earlier.name == input.name) {
             return Err(Fault::new(format_args!("input {}", input.name), "given twice"));
@@ -78,7 +91,7 @@ pub(crate) fn from_specs(specs: &[InputSpec], seed: u64) -> Result<Vec<Case>> {
     if inputs.is_empty() {
         return Err(Fault::new("inputs", "give --golden or at least one --input"));
     }
-    Ok(vec![Case { inputs, outputs: Vec::new() }])
+    Ok(cases)
 }
 
 /// Every case with `rows` rows, inputs and expected outputs alike.
@@ -146,10 +159,12 @@ mod tests {
     }
 
     #[test]
-    fn specs_make_one_case() {
+    fn specs_make_cases_that_differ() {
         let specs = [InputSpec::parse("x:FP32:1x3").unwrap(), InputSpec::parse("y:INT64:1").unwrap()];
-        assert_eq!(from_specs(&specs, 1).unwrap()[0].inputs.len(), 2);
-        assert!(from_specs(&[specs[0].clone(), specs[0].clone()], 1).is_err());
-        assert!(from_specs(&[], 1).is_err());
+        let cases = from_specs(&specs, 1, 2).unwrap();
+        assert_eq!((cases.len(), cases[0].inputs.len()), (2, 2));
+        assert_ne!(cases[0].inputs, cases[1].inputs);
+        assert!(from_specs(&[specs[0].clone(), specs[0].clone()], 1, 1).is_err());
+        assert!(from_specs(&[], 1, 1).is_err());
     }
 }

@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::cli::EchoCommand;
+use crate::cli::EchoKind;
 use crate::error::{Fault, Result};
 use crate::{echo_grpc, echo_http};
 
@@ -30,8 +30,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 ///
 /// # Errors
 /// A port that is taken, or a machine without signals.
-pub(crate) async fn serve(command: &EchoCommand) -> Result<()> {
-    let (EchoCommand::EchoGrpc(args) | EchoCommand::EchoHttp(args)) = command;
+pub(crate) async fn serve(command: &EchoKind) -> Result<()> {
+    let (EchoKind::Grpc(args) | EchoKind::Http(args)) = command;
     if !args.answer_bytes.is_multiple_of(4) {
         return Err(Fault::new("--answer-bytes", "expected a multiple of 4"));
     }
@@ -47,10 +47,10 @@ pub(crate) async fn serve(command: &EchoCommand) -> Result<()> {
     let values: Vec<f32> = (0..args.answer_bytes / 4).map(answer_value).collect();
     let accepting = async {
         match command {
-            EchoCommand::EchoGrpc(_) => {
+            EchoKind::Grpc(_) => {
                 accept(&listener, TowerToHyperService::new(echo_grpc::service(&values))).await;
             }
-            EchoCommand::EchoHttp(_) => accept(&listener, echo_http::EchoHttp::new(&values)).await,
+            EchoKind::Http(_) => accept(&listener, echo_http::EchoHttp::new(&values)).await,
         }
     };
     tokio::select! {

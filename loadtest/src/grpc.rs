@@ -14,10 +14,13 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::error::{Fault, Result};
-use crate::sender::{ATTEMPTS, Code, Failure};
+use crate::message::Message;
+use crate::sender::{ATTEMPTS, Call, Code, Failure};
 use crate::target::{MAX_ANSWER_BYTES, Target, dial};
 
-const PATH: &str = "/inference.GRPCInferenceService/ModelInfer";
+/// What a request asks for.
+pub(crate) const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
+pub(crate) const METADATA: &str = "/inference.GRPCInferenceService/ModelMetadata";
 /// Large enough that no answer of ordinary size waits for a window update.
 const STREAM_WINDOW: u32 = 16 << 20;
 const CONNECTION_WINDOW: u32 = 256 << 20;
@@ -27,7 +30,7 @@ const CONNECTION_WINDOW: u32 = 256 << 20;
 pub(crate) struct GrpcClient {
     target: Target,
     /// One framed message per case.
-    messages: Vec<Bytes>,
+    messages: Vec<Message>,
     request: Request<()>,
     slots: Vec<Slot>,
     next_slot: AtomicUsize,
@@ -69,12 +72,12 @@ impl From<Failure> for Miss {
 }
 
 impl GrpcClient {
-    /// A client that has not connected yet; `timeout` is sent along as the deadline.
+    /// A client that has not connected yet and asks for `path`; `timeout` is sent along as the deadline.
     ///
     /// # Errors
     /// A header that HTTP does not allow.
-    pub(crate) fn new(target: Target, messages: Vec<Bytes>, timeout: Option<Duration>) -> Result<Self> {
-        let mut request = Request::post(format!("http://{}{PATH}", target.authority))
+    pub(crate) fn new(target: Target, path: &str, messages: Vec<Message>, timeout: Option<Duration>) -> Result<Self> {
+        let mut request = Request::post(format!("http://{}{path}", target.authority))
             .version(Version::HTTP_2)
             .header(header::CONTENT_TYPE, "application/grpc")
             .header(header::TE, "trailers")
@@ -96,17 +99,17 @@ impl GrpcClient {
         Ok(Self { target, messages, request, slots, next_slot, drivers: Mutex::default(), resent })
     }
 
-    /// Sends case `case`; the answer is the framed message.
-    pub(crate) async fn send(&self, case: usize) -> Result<Bytes, Failure> {
+    /// Sends one request; the answer is the framed message.
+    pub(crate) async fn send(&self, call: Call) -> Result<Bytes, Failure> {
         let slot = &self.slots[self.next_slot.fetch_add(1, Ordering::Relaxed) % self.slots.len()];
         for _ in 1..ATTEMPTS {
-            match self.attempt(slot, case).await {
+            match self.attempt(slot, call).await {
                 Err(Miss::Unprocessed(_)) => self.resent.fetch_add(1, Ordering::Relaxed),
                 Err(Miss::Failed(failure)) => return Err(failure),
                 Ok(message) => return Ok(message),
             };
         }
-        self.attempt(slot, case).await.map_err(|miss| match miss {
+        self.attempt(slot, call).await.map_err(|miss| match miss {
             Miss::Unprocessed(error) => Failure::transport(error),
             Miss::Failed(failure) => failure,
         })
@@ -117,10 +120,10 @@ impl GrpcClient {
         self.resent.load(Ordering::Relaxed)
     }
 
-    async fn attempt(&self, slot: &Slot, case: usize) -> Result<Bytes, Miss> {
+    async fn attempt(&self, slot: &Slot, call: Call) -> Result<Bytes, Miss> {
         let mut sender = self.sender(slot).await?;
         let (answer, mut stream) = sender.send_request(self.request.clone(), false)?;
-        stream.send_data(self.messages[case].clone(), true)?;
+        stream.send_data(self.messages[call.case].of(call.number), true)?;
         let (head, mut body) = answer.await?.into_parts();
         if head.status != http::StatusCode::OK {
             let failure = Failure { code: Code::Http(head.status.as_u16()), text: head.status.to_string() };
@@ -221,6 +224,7 @@ mod tests {
     use crate::target::Protocol;
     use crate::wire_grpc::ModelName;
 
+    const CALL: Call = Call { case: 0, number: 0 };
     const ANSWER: &[u8] = &[0, 0, 0, 0, 1, 7];
 
     /// Answers `answers` requests on a new connection, each with `status` in the trailers, then says goodbye; requests
@@ -256,7 +260,7 @@ mod tests {
             connections: 1,
             headers: Vec::new(),
         };
-        GrpcClient::new(target, vec![Bytes::from_static(&[0; 5])], None).unwrap()
+        GrpcClient::new(target, INFER, vec![Bytes::from_static(&[0; 5]).into()], None).unwrap()
     }
 
     #[tokio::test]
@@ -270,7 +274,7 @@ mod tests {
         };
         let calls = async {
             for _ in 0..6 {
-                assert_eq!(client.send(0).await.unwrap(), ANSWER);
+                assert_eq!(client.send(CALL).await.unwrap(), ANSWER);
             }
             // Lets the server's last connection end.
             drop(client);
@@ -294,7 +298,7 @@ mod tests {
             }
         };
         let calls = async {
-            assert_eq!(client.send(0).await.unwrap(), ANSWER);
+            assert_eq!(client.send(CALL).await.unwrap(), ANSWER);
             assert_eq!(client.resent(), 1);
             drop(client);
         };
@@ -306,7 +310,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = client_of(&listener).await;
         let calls = async {
-            let failure = client.send(0).await.unwrap_err();
+            let failure = client.send(CALL).await.unwrap_err();
             assert_eq!(failure, Failure { code: Code::Grpc(14), text: "said".into() });
             assert_eq!(client.resent(), 0);
             drop(client);

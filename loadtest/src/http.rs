@@ -15,18 +15,26 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::error::{Fault, Result};
-use crate::sender::{ATTEMPTS, Chain, Code, Failure};
+use crate::message::Message;
+use crate::sender::{ATTEMPTS, Call, Chain, Code, Failure};
 use crate::target::{MAX_ANSWER_BYTES, Target, dial};
 use crate::wire_http::{HttpBody, JSON_LENGTH_HEADER};
 
 type Connection = SendRequest<Full<Bytes>>;
 
+/// A body to send and, if binary tensors follow its JSON, the length of the JSON.
+#[derive(Debug)]
+pub(crate) struct Body {
+    pub(crate) message: Message,
+    pub(crate) json_length: Option<usize>,
+}
+
 /// A bounded pool of connections, opened when needed.
 #[derive(Debug)]
 pub(crate) struct HttpClient {
     target: Target,
-    /// One request per case.
-    requests: Vec<Request<Full<Bytes>>>,
+    /// Head and body of one request per case.
+    requests: Vec<(Request<()>, Message)>,
     idle: Mutex<Vec<Connection>>,
     /// One permit per connection; who has to wait for one waits as part of its request's latency.
     permits: Semaphore,
@@ -39,8 +47,9 @@ impl HttpClient {
     ///
     /// # Errors
     /// A header or model name that HTTP does not allow.
-    pub(crate) fn new(target: Target, bodies: Vec<HttpBody>, timeout: Option<Duration>) -> Result<Self> {
-        let requests = bodies.into_iter().map(|body| request(&target, body, timeout)).collect::<Result<_>>()?;
+    pub(crate) fn new(target: Target, bodies: Vec<Body>, timeout: Option<Duration>) -> Result<Self> {
+        let head = |body: Body| Ok((request(&target, body.json_length, timeout)?, body.message));
+        let requests = bodies.into_iter().map(head).collect::<Result<_>>()?;
         let permits = Semaphore::new(target.connections);
         Ok(Self {
             target,
@@ -52,10 +61,10 @@ impl HttpClient {
         })
     }
 
-    /// Sends case `case`; the answer is the body.
-    pub(crate) async fn send(&self, case: usize) -> Result<HttpBody, Failure> {
+    /// Sends one request; the answer is the body.
+    pub(crate) async fn send(&self, call: Call) -> Result<HttpBody, Failure> {
         let _permit = self.permits.acquire().await.map_err(Failure::transport)?;
-        let (answer, connection) = self.round_trip(case).await?;
+        let (answer, connection) = self.round_trip(call).await?;
         let (head, body) = answer.into_parts();
         let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await.map_err(Failure::transport)?.to_bytes();
         self.idle.lock().push(connection);
@@ -75,10 +84,10 @@ impl HttpClient {
     }
 
     /// The answer's head, and the connection that its body comes over.
-    async fn round_trip(&self, case: usize) -> Result<(Response<Incoming>, Connection), Failure> {
+    async fn round_trip(&self, call: Call) -> Result<(Response<Incoming>, Connection), Failure> {
         for _ in 1..ATTEMPTS {
             let mut connection = self.connection().await?;
-            match connection.try_send_request(self.requests[case].clone()).await {
+            match connection.try_send_request(self.request(call)).await {
                 Ok(answer) => return Ok((answer, connection)),
                 // The connection was closed before anything was written to it.
                 Err(unsent) if unsent.message().is_some() => self.resent.fetch_add(1, Ordering::Relaxed),
@@ -86,8 +95,13 @@ impl HttpClient {
             };
         }
         let mut connection = self.connection().await?;
-        let answer = connection.send_request(self.requests[case].clone()).await;
+        let answer = connection.send_request(self.request(call)).await;
         answer.map(|answer| (answer, connection)).map_err(|broken| Failure::transport(Chain(&broken)))
+    }
+
+    fn request(&self, call: Call) -> Request<Full<Bytes>> {
+        let (head, body) = &self.requests[call.case];
+        head.clone().map(|()| Full::new(body.of(call.number)))
     }
 
     /// An idle connection that is still open, or a new one.
@@ -112,23 +126,19 @@ impl HttpClient {
     }
 }
 
-fn request(target: &Target, body: HttpBody, timeout: Option<Duration>) -> Result<Request<Full<Bytes>>> {
-    let version = match target.model.version.as_str() {
-        "" => String::new(),
-        version => format!("/versions/{version}"),
-    };
-    let kind = if body.json_length.is_some() { "application/octet-stream" } else { "application/json" };
-    let mut request = Request::post(format!("/v2/models/{}{version}/infer", target.model.name))
+fn request(target: &Target, json_length: Option<usize>, timeout: Option<Duration>) -> Result<Request<()>> {
+    let kind = if json_length.is_some() { "application/octet-stream" } else { "application/json" };
+    let mut request = Request::post(format!("{}/infer", target.model.path()))
         .header(header::HOST, &target.authority)
         .header(header::CONTENT_TYPE, kind)
         .header(header::USER_AGENT, concat!("weir-loadtest/", env!("CARGO_PKG_VERSION")));
-    if let Some(length) = body.json_length {
+    if let Some(length) = json_length {
         request = request.header(JSON_LENGTH_HEADER, length);
     }
     if let Some(timeout) = timeout {
         request = request.header("request-timeout-ms", timeout.as_millis().max(1).to_string());
     }
-    let mut request = request.body(Full::new(body.bytes)).map_err(|e| Fault::new("request", e))?;
+    let mut request = request.body(()).map_err(|e| Fault::new("request", e))?;
     for (name, value) in &target.headers {
         request.headers_mut().insert(name, value.clone());
     }
@@ -137,6 +147,29 @@ fn request(target: &Target, body: HttpBody, timeout: Option<Duration>) -> Result
 
 fn length(value: &HeaderValue) -> Option<usize> {
     value.to_str().ok()?.parse().ok()
+}
+
+/// The body of `GET path`, over a connection of its own.
+pub(crate) async fn get(target: &Target, path: &str) -> Result<Bytes, Failure> {
+    let socket = dial(target.address).await?;
+    let (mut connection, driver) = handshake::<_, Full<Bytes>>(TokioIo::new(socket)).await.map_err(Failure::connect)?;
+    let request = Request::get(path).header(header::HOST, &target.authority).body(Full::default());
+    let mut request = request.map_err(Failure::transport)?;
+    for (name, value) in &target.headers {
+        request.headers_mut().insert(name, value.clone());
+    }
+    let exchange = async {
+        let (head, body) = connection.send_request(request).await.map_err(Failure::transport)?.into_parts();
+        let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await.map_err(Failure::transport)?.to_bytes();
+        match head.status {
+            StatusCode::OK => Ok(body),
+            status => Err(Failure { code: Code::Http(status.as_u16()), text: error_text(&body) }),
+        }
+    };
+    tokio::select! {
+        answer = exchange => answer,
+        broken = driver => Err(Failure::transport(format_args!("connection closed: {broken:?}"))),
+    }
 }
 
 /// The beginning of an error body, for the report.

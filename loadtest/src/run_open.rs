@@ -8,16 +8,17 @@ use tokio::task::{JoinSet, yield_now};
 use tokio::time::timeout;
 
 use crate::arrivals::{Arrivals, Spacing};
-use crate::bench::{Bench, Bounds, End, Measured, join_all, reap};
+use crate::bench::{Bench, Bounds, Measured, join_all, reap};
 use crate::clock::{Clock, cpu_time};
 use crate::error::Result;
+use crate::profile::Profile;
 use crate::sender::Sender;
 
 /// What an open loop sends.
 #[derive(Debug, Clone)]
 pub(crate) struct OpenLoad {
     /// Requests per second.
-    pub(crate) rate: f64,
+    pub(crate) rate: Profile,
     pub(crate) spacing: Spacing,
     /// Requests without an answer, at most; arrivals beyond are dropped and counted.
     pub(crate) outstanding: usize,
@@ -32,13 +33,16 @@ pub(crate) async fn run<S: Sender, C: Clock>(bench: Bench<S, C>, bounds: &Bounds
     let bench = Arc::new(bench);
     let mut flight = Flight { bench: Arc::clone(&bench), tasks: JoinSet::new(), limit: load.outstanding };
     let origin = bench.window.start.saturating_sub(bounds.warmup);
-    let mut arrivals = Arrivals::new(load.spacing, load.rate, origin, load.seed);
+    let mut arrivals = Arrivals::new(load.spacing, &load.rate, (origin, bounds.warmup), load.seed);
     let mut due = arrivals.next();
     let mut left = bounds.requests;
     let mut cpu_before = None;
-    while due < bench.window.end && left > 0 {
+    while due < bench.window.end && left > 0 && !bench.stop.is_set() {
         if bench.clock.now() < due {
-            bench.clock.sleep_until(due).await;
+            tokio::select! {
+                () = bench.clock.sleep_until(due) => {}
+                () = bench.stop.wait() => break,
+            }
         } else {
             yield_now().await;
         }
@@ -56,12 +60,15 @@ pub(crate) async fn run<S: Sender, C: Clock>(bench: Bench<S, C>, bounds: &Bounds
         }
         reap(&mut flight.tasks);
     }
-    let end = if left == 0 { End::Count } else { End::Time };
-    if end == End::Time {
-        bench.clock.sleep_until(bench.window.end).await;
+    if left > 0 {
+        tokio::select! {
+            () = bench.clock.sleep_until(bench.window.end) => {}
+            () = bench.stop.wait() => {}
+        }
     }
+    let end = bench.end();
     let cpu = cpu_before.map_or(Duration::ZERO, |before| cpu_time().saturating_sub(before));
-    let _ = timeout(bounds.grace, join_all(&mut flight.tasks)).await;
+    let _ = timeout(bench.grace(bounds), join_all(&mut flight.tasks)).await;
     bench.finish(end, cpu, flight.tasks.len())
 }
 
@@ -79,12 +86,12 @@ impl<S: Sender, C: Clock> Flight<S, C> {
             reap(&mut self.tasks);
         }
         if self.tasks.len() >= self.limit {
-            self.bench.tally.lock().drop_arrival(due);
+            self.bench.drop_arrival(due);
             return;
         }
         let bench = Arc::clone(&self.bench);
         self.tasks.spawn(async move {
-            bench.tally.lock().sent(due, bench.clock.now());
+            bench.sent(due);
             bench.one(due).await;
         });
     }
@@ -97,7 +104,7 @@ mod tests {
     use crate::sender::Code;
 
     fn load(rate: f64, outstanding: usize) -> OpenLoad {
-        OpenLoad { rate, spacing: Spacing::Constant, outstanding, seed: 1 }
+        OpenLoad { rate: Profile::constant(rate), spacing: Spacing::Constant, outstanding, seed: 1 }
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,10 +8,19 @@ use crate::grpc::GrpcClient;
 use crate::http::HttpClient;
 use crate::wire_http::HttpBody;
 
+/// Which request is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Call {
+    /// Which of the cases.
+    pub(crate) case: usize,
+    /// The request's own number in the run; tags are made of it.
+    pub(crate) number: u64,
+}
+
 /// Sends requests that were encoded before the run.
 pub(crate) trait Sender: Send + Sync + 'static {
-    /// Sends case number `case` and waits for the answer's last byte.
-    fn send(&self, case: usize) -> impl Future<Output = Result<Answer, Failure>> + Send;
+    /// Sends one request and waits for the answer's last byte. Dropped before that, the request is taken back.
+    fn send(&self, call: Call) -> impl Future<Output = Result<Answer, Failure>> + Send;
 }
 
 /// An answer as it came, not decoded.
@@ -43,6 +52,20 @@ pub(crate) enum Code {
     Transport,
     /// Not answered when the run gave up waiting.
     Unfinished,
+    /// Taken back by the generator on purpose.
+    TakenBack,
+}
+
+impl Code {
+    /// Whether a server that has too much to do says this instead of working.
+    pub(crate) fn is_refusal(self) -> bool {
+        matches!(self, Self::Grpc(8 | 14) | Self::Http(429 | 503))
+    }
+
+    /// Whether this says that the deadline has passed.
+    pub(crate) fn is_expiry(self) -> bool {
+        matches!(self, Self::Grpc(4) | Self::Http(504))
+    }
 }
 
 const GRPC_NAMES: [&str; 17] = [
@@ -73,6 +96,7 @@ impl fmt::Display for Code {
             Self::Connect => f.write_str("CONNECT"),
             Self::Transport => f.write_str("TRANSPORT"),
             Self::Unfinished => f.write_str("UNFINISHED"),
+            Self::TakenBack => f.write_str("TAKEN_BACK"),
         }
     }
 }
@@ -126,10 +150,10 @@ impl Client {
 }
 
 impl Sender for Client {
-    async fn send(&self, case: usize) -> Result<Answer, Failure> {
+    async fn send(&self, call: Call) -> Result<Answer, Failure> {
         match self {
-            Self::Grpc(client) => client.send(case).await.map(Answer::Grpc),
-            Self::Http(client) => client.send(case).await.map(Answer::Http),
+            Self::Grpc(client) => client.send(call).await.map(Answer::Grpc),
+            Self::Http(client) => client.send(call).await.map(Answer::Http),
         }
     }
 }

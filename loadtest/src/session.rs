@@ -1,28 +1,26 @@
-//! Carries out a plan: one run against one server, or alternating rounds against two. Used by `main`.
+//! Carries out a plan: one run against one server, or alternating rounds against two. Used by `main` and the scenarios.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::bench::{Bench, Bounds, Measured};
+use crate::bench::{Bench, Bounds, Class, Measured};
+use crate::class::ClassSpec;
 use crate::clock::SystemClock;
-use crate::error::Result;
-use crate::plan::{Load, Plan};
+use crate::error::{Fault, Result};
+use crate::plan::Load;
 use crate::sender::Client;
-use crate::target::Target;
-use crate::verify::Checker;
+use crate::stop::Stop;
 use crate::{run_closed, run_open};
 
 /// One server with everything needed to load it. Connections are kept between rounds.
 #[derive(Debug)]
 pub(crate) struct Side {
-    pub(crate) url: String,
-    pub(crate) model: String,
-    pub(crate) target: Target,
-    /// Rows of one request.
-    pub(crate) rows: u64,
-    pub(crate) cases: usize,
-    pub(crate) client: Arc<Client>,
-    pub(crate) checker: Arc<Checker>,
+    pub(crate) specs: Vec<ClassSpec>,
+    pub(crate) classes: Arc<[Class<Client>]>,
+    /// Rows of one request, by class.
+    pub(crate) rows: Vec<u64>,
+    /// Connections of all classes together.
+    pub(crate) connections: usize,
 }
 
 /// One round of a comparison, seen from both servers.
@@ -40,6 +38,8 @@ pub(crate) struct RoundFigures {
     /// Nanoseconds.
     pub(crate) p50: u64,
     pub(crate) p99: u64,
+    /// CPU time of the generator, nanoseconds per answer.
+    pub(crate) client_cpu: f64,
 }
 
 /// Both servers' sums and their rounds.
@@ -52,13 +52,17 @@ pub(crate) struct Comparison {
 
 impl Side {
     /// One run.
-    pub(crate) async fn measure(&self, load: &Load, bounds: &Bounds) -> Result<Measured> {
-        let parts = (Arc::clone(&self.client), Arc::clone(&self.checker));
-        let bench = Bench::new(parts, self.cases, SystemClock::start(), bounds)?;
+    pub(crate) async fn measure(&self, load: &Load, bounds: &Bounds, stop: &Stop) -> Result<Measured> {
+        let bench = Bench::new(Arc::clone(&self.classes), SystemClock::start(), bounds, stop)?;
         match load {
-            Load::Closed { concurrency } => run_closed::run(bench, bounds, *concurrency).await,
+            Load::Closed { callers } => run_closed::run(bench, bounds, callers).await,
             Load::Open(open) => run_open::run(bench, bounds, open).await,
         }
+    }
+
+    /// Requests that went out again; see [`crate::sender::ATTEMPTS`].
+    pub(crate) fn resent(&self) -> u64 {
+        self.classes.iter().map(|class| class.sender.resent()).sum()
     }
 }
 
@@ -68,14 +72,21 @@ impl Measured {
         per_second(self.tally.arrived, self.elapsed)
     }
 
+    /// Answers within the deadline per second over the measured time.
+    pub(crate) fn goodput(&self) -> f64 {
+        per_second(self.tally.in_time(), self.elapsed)
+    }
+
     fn figures(&self) -> RoundFigures {
         let latency = &self.tally.latency;
         let (p50, p99) = (latency.value_at_quantile(0.5), latency.value_at_quantile(0.99));
-        RoundFigures { throughput: self.throughput(), p50, p99 }
+        let client_cpu = self.cpu.as_nanos() as f64 / self.tally.arrived.max(1) as f64;
+        RoundFigures { throughput: self.throughput(), p50, p99, client_cpu }
     }
 
-    fn absorb(&mut self, other: Self) {
-        self.tally.absorb(other.tally);
+    fn absorb(&mut self, other: &Self) {
+        self.tally.absorb(&other.tally);
+        self.classes.iter_mut().zip(&other.classes).for_each(|(mine, theirs)| mine.absorb(theirs));
         self.elapsed += other.elapsed;
         self.cpu += other.cpu;
     }
@@ -86,39 +97,51 @@ pub(crate) fn per_second(count: u64, elapsed: Duration) -> f64 {
     if elapsed.is_zero() { 0.0 } else { count as f64 / elapsed.as_secs_f64() }
 }
 
-/// Measures the plan's side and `versus` in `rounds` rounds each. Who goes first changes with every round, so that a
-/// machine that gets slower or faster meanwhile favours neither.
-pub(crate) async fn compare(plan: &Plan, versus: &Side, rounds: u32) -> Result<Comparison> {
-    let whole = &plan.bounds;
-    let bounds = Bounds {
-        warmup: whole.warmup / rounds,
-        duration: whole.duration / rounds,
-        requests: whole.requests.div_ceil(u64::from(rounds)),
-        ..whole.clone()
-    };
-    let mut sum: Option<(Measured, Measured)> = None;
-    let mut seen = Vec::with_capacity(rounds as usize);
-    for round in 0..rounds {
-        let (first, second) = if round % 2 == 0 {
-            let first = plan.side.measure(&plan.load, &bounds).await?;
-            (first, versus.measure(&plan.load, &bounds).await?)
-        } else {
-            let second = versus.measure(&plan.load, &bounds).await?;
-            (plan.side.measure(&plan.load, &bounds).await?, second)
+/// How two sides are compared.
+#[derive(Debug)]
+pub(crate) struct Duel<'a> {
+    pub(crate) first: &'a Side,
+    pub(crate) second: &'a Side,
+    pub(crate) load: &'a Load,
+    /// Of all rounds together.
+    pub(crate) bounds: &'a Bounds,
+    pub(crate) rounds: u32,
+}
+
+impl Duel<'_> {
+    /// Measures both sides in rounds. Who goes first changes with every round, so that a machine that gets slower or faster
+    /// meanwhile favours neither. A stopped comparison keeps the rounds that are complete.
+    pub(crate) async fn run(&self, stop: &Stop) -> Result<Comparison> {
+        let whole = self.bounds;
+        let bounds = Bounds {
+            warmup: whole.warmup / self.rounds,
+            duration: whole.duration / self.rounds,
+            requests: whole.requests.div_ceil(u64::from(self.rounds)),
+            ..whole.clone()
         };
-        seen.push(Round { first: first.figures(), second: second.figures() });
-        sum = Some(match sum {
-            None => (first, second),
-            Some((mut all_first, mut all_second)) => {
-                all_first.absorb(first);
-                all_second.absorb(second);
-                (all_first, all_second)
+        let mut sum: Option<(Measured, Measured)> = None;
+        let mut rounds = Vec::with_capacity(self.rounds as usize);
+        for round in 0..self.rounds {
+            let (first, second) = if round % 2 == 0 {
+                let first = self.first.measure(self.load, &bounds, stop).await?;
+                (first, self.second.measure(self.load, &bounds, stop).await?)
+            } else {
+                let second = self.second.measure(self.load, &bounds, stop).await?;
+                (self.first.measure(self.load, &bounds, stop).await?, second)
+            };
+            if stop.is_set() && sum.is_some() {
+                break;
             }
-        });
+            rounds.push(Round { first: first.figures(), second: second.figures() });
+            match &mut sum {
+                None => sum = Some((first, second)),
+                Some((all_first, all_second)) => {
+                    all_first.absorb(&first);
+                    all_second.absorb(&second);
+                }
+            }
+        }
+        let (first, second) = sum.ok_or_else(|| Fault::new("--rounds", "expected at least one"))?;
+        Ok(Comparison { first, second, rounds })
     }
-    let (first, second) = match sum {
-        Some(sum) => sum,
-        None => return Err(crate::error::Fault::new("--rounds", "expected at least one")),
-    };
-    Ok(Comparison { first, second, rounds: seen })
 }

@@ -1,6 +1,14 @@
-//! Aligned columns of text for `report`.
+//! Aligned columns of text for the reports.
 
 use std::fmt::Write as _;
+
+use serde::Serialize;
+
+/// Something that `main` can print both ways.
+pub(crate) trait Shown: Serialize {
+    /// The table, for people.
+    fn table(&self) -> String;
+}
 
 /// Rows of a label and one or more columns.
 #[derive(Debug, Default)]

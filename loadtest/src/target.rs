@@ -5,7 +5,7 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Uri};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
@@ -20,7 +20,7 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 const REDIAL_PAUSE: Duration = Duration::from_millis(20);
 
 /// Protocol and encoding of requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Protocol {
     /// gRPC, tensors as raw bytes.
@@ -31,6 +31,18 @@ pub(crate) enum Protocol {
     HttpJson,
     /// HTTP/1.1, tensors as bytes behind the JSON.
     HttpBinary,
+}
+
+impl Protocol {
+    /// As on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::GrpcRaw => "grpc-raw",
+            Self::GrpcTyped => "grpc-typed",
+            Self::HttpJson => "http-json",
+            Self::HttpBinary => "http-binary",
+        }
+    }
 }
 
 /// One server, one model.

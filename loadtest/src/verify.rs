@@ -7,7 +7,8 @@ use parking_lot::Mutex;
 
 use crate::case::Case;
 use crate::error::Result;
-use crate::sender::Answer;
+use crate::sender::{Answer, Call};
+use crate::tag::Tag;
 use crate::tensor::Tensor;
 use crate::{wire_grpc, wire_http};
 
@@ -35,8 +36,11 @@ pub(crate) enum Verdict {
     Right,
     /// Nothing was known about the answer, or it was not sampled.
     Unchecked,
-    /// With the first difference.
-    Wrong(String),
+    /// With the first difference, and whether it is the right answer to another request.
+    Wrong {
+        what: String,
+        swapped: bool,
+    },
 }
 
 /// Checks answers against the cases' expected outputs.
@@ -45,6 +49,7 @@ pub(crate) struct Checker {
     verify: Verify,
     tolerance: Tolerance,
     expected: Vec<Expected>,
+    tag: Option<Tag>,
     /// Answers seen, for sampling.
     seen: AtomicU64,
 }
@@ -65,34 +70,56 @@ const REMEMBERED_BYTES: usize = 1 << 20;
 impl Checker {
     pub(crate) fn new(cases: &[Case], verify: Verify, tolerance: Tolerance) -> Self {
         let expected = |case: &Case| Expected { outputs: case.outputs.clone(), right: Mutex::default() };
-        Self { verify, tolerance, expected: cases.iter().map(expected).collect(), seen: AtomicU64::new(0) }
+        let expected = cases.iter().map(expected).collect();
+        Self { verify, tolerance, expected, tag: None, seen: AtomicU64::new(0) }
     }
 
-    /// Checks one answer to case number `case`.
-    pub(crate) fn check(&self, case: usize, answer: &Answer) -> Verdict {
+    /// The same, for requests that carry tags.
+    pub(crate) fn tagged(self, tag: Option<Tag>) -> Self {
+        Self { tag, ..self }
+    }
+
+    /// Checks one answer.
+    pub(crate) fn check(&self, call: Call, answer: &Answer) -> Verdict {
+        let case = call.case;
         let looked_at = match self.verify {
             Verify::All => true,
             Verify::Sample => self.seen.fetch_add(1, Ordering::Relaxed).is_multiple_of(SAMPLE_EVERY),
             Verify::None => false,
         };
-        let Some(expected) = self.expected.get(case).filter(|known| looked_at && !known.outputs.is_empty()) else {
+        let known = |known: &&Expected| looked_at && (!known.outputs.is_empty() || self.tag.is_some());
+        let Some(expected) = self.expected.get(case).filter(known) else {
             return Verdict::Unchecked;
         };
-        if expected.right.lock().contains(answer) {
+        if self.tag.is_none() && expected.right.lock().contains(answer) {
             return Verdict::Right;
         }
-        match decode(answer) {
-            Ok(outputs) => match difference(&expected.outputs, &outputs, self.tolerance) {
-                None => {
-                    expected.remember(answer);
-                    Verdict::Right
-                }
-                Some(what) => Verdict::Wrong(format!("case {case}: {what}")),
-            },
-            Err(fault) => Verdict::Wrong(format!("case {case}: {fault}")),
+        let outputs = match decode(answer) {
+            Ok(outputs) => outputs,
+            Err(fault) => return Verdict::Wrong { what: format!("case {case}: {fault}"), swapped: false },
+        };
+        if let Some(what) = self.tag.as_ref().and_then(|tag| tag.difference(call.number, &outputs)) {
+            return Verdict::Wrong { what: format!("case {case}: {what}"), swapped: true };
         }
+        if let Some(what) = difference(&expected.outputs, &outputs, self.tolerance) {
+            let swapped = self.is_of_another(case, &outputs);
+            return Verdict::Wrong { what: format!("case {case}: {what}"), swapped };
+        }
+        if self.tag.is_none() {
+            expected.remember(answer);
+        }
+        Verdict::Right
+    }
+
+    /// Whether these are the outputs that another case expects.
+    fn is_of_another(&self, case: usize, outputs: &[Tensor]) -> bool {
+        let others = self.expected.iter().enumerate().filter(|(at, other)| *at != case && !other.outputs.is_empty());
+        others.take(COMPARED).any(|(_, other)| difference(&other.outputs, outputs, self.tolerance).is_none())
     }
 }
+
+/// Cases that a wrong answer is compared with, at most.
+const COMPARED: usize = 4096;
 
 impl Expected {
     fn remember(&self, answer: &Answer) {
@@ -107,7 +134,8 @@ impl Expected {
     }
 }
 
-fn decode(answer: &Answer) -> Result<Vec<Tensor>> {
+/// The outputs of an answer.
+pub(crate) fn decode(answer: &Answer) -> Result<Vec<Tensor>> {
     match answer {
         Answer::Grpc(frame) => wire_grpc::decode(frame),
         Answer::Http(body) => wire_http::decode(body),
@@ -158,81 +186,5 @@ fn close(wanted: f64, got: f64, tolerance: Tolerance) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-
-    use super::*;
-    use crate::wire_http::HttpBody;
-
-    const TOLERANCE: Tolerance = Tolerance { absolute: 1e-4, relative: 1e-4 };
-
-    fn answer(output: &str) -> Answer {
-        let text = format!(r#"{{"model_name":"m","outputs":[{output}]}}"#);
-        Answer::Http(HttpBody { bytes: Bytes::from(text), json_length: None })
-    }
-
-    /// Answer with one FP32 output `y` of these elements.
-    fn floats(elements: &str, count: usize) -> Answer {
-        answer(&format!(r#"{{"name":"y","datatype":"FP32","shape":[{count}],"data":{elements}}}"#))
-    }
-
-    fn checker(expected: &Answer, verify: Verify) -> Checker {
-        let case = Case { inputs: Vec::new(), outputs: decode(expected).unwrap() };
-        Checker::new(&[case], verify, TOLERANCE)
-    }
-
-    fn is_wrong(verdict: Verdict, part: &str) -> bool {
-        matches!(verdict, Verdict::Wrong(what) if what.contains(part))
-    }
-
-    #[test]
-    fn a_wrong_value_is_caught_and_named() {
-        let checker = checker(&floats("[1.0,100.0]", 2), Verify::All);
-        assert_eq!(checker.check(0, &floats("[1.0,100.0]", 2)), Verdict::Right);
-        assert_eq!(checker.check(0, &floats("[1.00015,100.005]", 2)), Verdict::Right);
-        assert!(is_wrong(checker.check(0, &floats("[1.0,100.02]", 2)), "element 1: expected 100, got 100.0"));
-        assert!(is_wrong(checker.check(0, &floats("[1.0,null]", 2)), "element 1"));
-        assert!(is_wrong(checker.check(0, &floats("[1.0]", 1)), "expected FP32 [2], got FP32 [1]"));
-        assert!(is_wrong(checker.check(0, &answer("")), "output y: missing"));
-        assert!(is_wrong(checker.check(0, &floats("[1.0]", 2)), "expected 2 elements, got 1"));
-    }
-
-    #[test]
-    fn remembering_right_answers_does_not_let_wrong_ones_through() {
-        let checker = checker(&floats("[1.0]", 1), Verify::All);
-        for _ in 0..3 {
-            assert_eq!(checker.check(0, &floats("[1.00001]", 1)), Verdict::Right);
-            assert!(is_wrong(checker.check(0, &floats("[2.0]", 1)), "element 0"));
-        }
-        assert_eq!(checker.expected[0].right.lock().len(), 1);
-    }
-
-    #[test]
-    fn nan_and_infinity_equal_only_themselves() {
-        let (nan, infinity) = (f64::NAN, f64::INFINITY);
-        assert!(close(nan, nan, TOLERANCE) && close(infinity, infinity, TOLERANCE));
-        for (a, b) in [(nan, 1.0), (1.0, nan), (infinity, 1.0), (1.0, infinity), (infinity, -infinity)] {
-            assert!(!close(a, b, TOLERANCE), "{a} {b}");
-        }
-    }
-
-    #[test]
-    fn integers_and_strings_must_be_equal() {
-        let integers = |data| answer(&format!(r#"{{"name":"y","datatype":"INT64","shape":[2],"data":{data}}}"#));
-        let strings = |data| answer(&format!(r#"{{"name":"y","datatype":"BYTES","shape":[2],"data":{data}}}"#));
-        let checker_of_integers = checker(&integers("[1,2]"), Verify::All);
-        assert!(is_wrong(checker_of_integers.check(0, &integers("[1,3]")), "element 1"));
-        let checker_of_strings = checker(&strings(r#"["a","b"]"#), Verify::All);
-        assert!(is_wrong(checker_of_strings.check(0, &strings(r#"["a","c"]"#)), "element 1"));
-        assert_eq!(checker_of_strings.check(0, &strings(r#"["a","b"]"#)), Verdict::Right);
-    }
-
-    #[test]
-    fn sampling_looks_at_every_64th() {
-        let right = floats("[1.0]", 1);
-        let sampled = checker(&right, Verify::Sample);
-        let checked = (0..640).filter(|_| sampled.check(0, &right) == Verdict::Right).count();
-        assert_eq!(checked, 10);
-        assert_eq!(checker(&right, Verify::None).check(0, &floats("[2.0]", 1)), Verdict::Unchecked);
-    }
-}
+#[path = "verify_tests.rs"]
+mod tests;

@@ -1,15 +1,14 @@
 //! gRPC messages: a request is encoded and framed once before the run; an answer is decoded only to be verified.
 //! Used by `grpc` and `verify`.
 
-use bytes::{BufMut as _, Bytes, BytesMut};
-use prost::Message as _;
-
 use crate::case::Case;
 use crate::error::{Fault, Result};
 use crate::json::push_integer;
+use crate::parameter::Parameter;
 use crate::pb::model_infer_request::InferInputTensor;
 use crate::pb::{InferTensorContents, ModelInferRequest, ModelInferResponse};
 use crate::tensor::{DataType, Tensor, chunks, raw_strings};
+use bytes::{BufMut as _, Bytes, BytesMut};
 
 /// Compression flag and message length in front of every gRPC message.
 const FRAME_HEAD: usize = 5;
@@ -22,14 +21,25 @@ pub(crate) struct ModelName {
     pub(crate) version: String,
 }
 
-/// A framed `ModelInferRequest`, its elements raw or in the typed fields.
+impl ModelName {
+    /// Where HTTP finds the model.
+    pub(crate) fn path(&self) -> String {
+        match self.version.as_str() {
+            "" => format!("/v2/models/{}", self.name),
+            version => format!("/v2/models/{}/versions/{version}", self.name),
+        }
+    }
+}
+
+/// A framed `ModelInferRequest` with these parameters, its elements raw or in the typed fields.
 ///
 /// # Errors
 /// A type that the typed fields cannot carry, or a message of 4 GiB and more.
-pub(crate) fn encode(model: &ModelName, case: &Case, typed: bool) -> Result<Bytes> {
+pub(crate) fn encode(model: &ModelName, case: &Case, typed: bool, parameters: &[Parameter]) -> Result<Bytes> {
     let mut request = ModelInferRequest {
         model_name: model.name.clone(),
         model_version: model.version.clone(),
+        parameters: parameters.iter().map(|(name, value)| (name.clone(), value.message())).collect(),
         ..Default::default()
     };
     for input in &case.inputs {
@@ -44,12 +54,35 @@ pub(crate) fn encode(model: &ModelName, case: &Case, typed: bool) -> Result<Byte
             request.raw_input_contents.push(input.raw.clone());
         }
     }
-    let length = u32::try_from(request.encoded_len()).map_err(|_| Fault::new("request", "message over 4 GiB"))?;
+    framed(&request)
+}
+
+/// A message behind its length, as gRPC sends it.
+///
+/// # Errors
+/// 4 GiB and more.
+pub(crate) fn framed(message: &impl prost::Message) -> Result<Bytes> {
+    let length = u32::try_from(message.encoded_len()).map_err(|_| Fault::new("request", "message over 4 GiB"))?;
     let mut frame = BytesMut::with_capacity(FRAME_HEAD + length as usize);
     frame.put_u8(0);
     frame.put_u32(length);
-    request.encode(&mut frame).map_err(|e| Fault::new("request", e))?;
+    message.encode(&mut frame).map_err(|e| Fault::new("request", e))?;
     Ok(frame.freeze())
+}
+
+/// The one message in a frame.
+///
+/// # Errors
+/// Anything but one uncompressed message of that type.
+pub(crate) fn unframed<M: prost::Message + Default>(frame: &Bytes) -> Result<M> {
+    let subject = "answer";
+    let head = frame.first_chunk::<FRAME_HEAD>().ok_or_else(|| Fault::new(subject, "no message"))?;
+    let [compressed, length @ ..] = *head;
+    let message = frame.slice(FRAME_HEAD..);
+    if compressed != 0 || u32::from_be_bytes(length) as usize != message.len() {
+        return Err(Fault::new(subject, "not one uncompressed message"));
+    }
+    M::decode(message).map_err(|e| Fault::new(subject, e))
 }
 
 /// The outputs of a framed `ModelInferResponse`.
@@ -58,13 +91,7 @@ pub(crate) fn encode(model: &ModelName, case: &Case, typed: bool) -> Result<Byte
 /// A broken frame or message, or tensors whose elements do not fit their shapes.
 pub(crate) fn decode(frame: &Bytes) -> Result<Vec<Tensor>> {
     let subject = "answer";
-    let head = frame.first_chunk::<FRAME_HEAD>().ok_or_else(|| Fault::new(subject, "no message"))?;
-    let [compressed, length @ ..] = *head;
-    let message = frame.slice(FRAME_HEAD..);
-    if compressed != 0 || u32::from_be_bytes(length) as usize != message.len() {
-        return Err(Fault::new(subject, "not one uncompressed message"));
-    }
-    let response = ModelInferResponse::decode(message).map_err(|e| Fault::new(subject, e))?;
+    let response: ModelInferResponse = unframed(frame)?;
     let mut raw = response.raw_output_contents.into_iter();
     let mut outputs = Vec::with_capacity(response.outputs.len());
     for output in response.outputs {
@@ -137,10 +164,19 @@ fn raw_contents(datatype: DataType, contents: &InferTensorContents) -> Result<By
     Ok(raw.into())
 }
 
+/// The tensors of a framed request, for tests of what sends it.
+#[cfg(test)]
+pub(crate) fn inputs_of(frame: &Bytes) -> Vec<Tensor> {
+    decode(&tests::mirrored(frame)).unwrap()
+}
+
 #[cfg(test)]
 mod tests {
+    use prost::Message as _;
+
     use super::*;
     use crate::input::InputSpec;
+    use crate::parameter::Value;
     use crate::pb::model_infer_response::InferOutputTensor;
 
     fn case() -> Case {
@@ -151,9 +187,8 @@ mod tests {
     }
 
     /// A request turned into the answer that sends its tensors back.
-    fn mirrored(frame: &Bytes) -> Bytes {
+    pub(super) fn mirrored(frame: &Bytes) -> Bytes {
         let request = ModelInferRequest::decode(frame.slice(FRAME_HEAD..)).unwrap();
-        assert_eq!((request.model_name.as_str(), request.model_version.as_str()), ("m", "2"));
         let mirror = |input: InferInputTensor| InferOutputTensor {
             name: input.name,
             datatype: input.datatype,
@@ -178,7 +213,10 @@ mod tests {
         let case = case();
         let model = ModelName { name: "m".into(), version: "2".into() };
         for typed in [false, true] {
-            let frame = encode(&model, &case, typed).unwrap();
+            let frame = encode(&model, &case, typed, &[("k".to_owned(), Value::Int(3))]).unwrap();
+            let request: ModelInferRequest = unframed(&frame).unwrap();
+            assert_eq!((request.model_name.as_str(), request.model_version.as_str()), ("m", "2"));
+            assert_eq!(request.parameters["k"], Value::Int(3).message());
             assert_eq!(decode(&mirrored(&frame)).unwrap(), case.inputs, "typed {typed}");
         }
     }
@@ -187,8 +225,8 @@ mod tests {
     fn half_floats_are_raw_only() {
         let half = InputSpec::parse("x:FP16:2").unwrap().tensor(&mut fastrand::Rng::with_seed(1)).unwrap();
         let case = Case { inputs: vec![half], outputs: Vec::new() };
-        assert!(encode(&ModelName::default(), &case, false).is_ok());
-        assert!(encode(&ModelName::default(), &case, true).is_err());
+        assert!(encode(&ModelName::default(), &case, false, &[]).is_ok());
+        assert!(encode(&ModelName::default(), &case, true, &[]).is_err());
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! HTTP bodies: a request is encoded once before the run; an answer is decoded only to be verified. JSON, and JSON
 //! followed by binary tensors. Used by `http` and `verify`.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -8,6 +10,7 @@ use serde_json::value::RawValue;
 use crate::case::Case;
 use crate::error::{Fault, Result};
 use crate::json::{TensorJson, TensorParameters, data_json};
+use crate::parameter::{Parameter, Value};
 use crate::tensor::{DataType, Tensor};
 
 /// Says how many bytes of a body are JSON; what follows is binary tensors.
@@ -23,13 +26,8 @@ pub(crate) struct HttpBody {
 #[derive(Serialize)]
 struct RequestJson<'a> {
     inputs: Vec<InputJson<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    parameters: Option<RequestParameters>,
-}
-
-#[derive(Serialize)]
-struct RequestParameters {
-    binary_data_output: bool,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    parameters: BTreeMap<&'a str, &'a Value>,
 }
 
 #[derive(Serialize)]
@@ -49,11 +47,11 @@ struct AnswerJson<'a> {
     outputs: Vec<TensorJson<'a>>,
 }
 
-/// The body of an infer request, elements as JSON or as binary tensors.
+/// The body of an infer request with these parameters, elements as JSON or as binary tensors.
 ///
 /// # Errors
 /// Elements that JSON cannot carry.
-pub(crate) fn encode(case: &Case, binary: bool) -> Result<HttpBody> {
+pub(crate) fn encode(case: &Case, binary: bool, parameters: &[Parameter]) -> Result<HttpBody> {
     let mut inputs = Vec::with_capacity(case.inputs.len());
     for input in &case.inputs {
         let size = TensorParameters { binary_data_size: Some(input.raw.len()) };
@@ -65,7 +63,11 @@ pub(crate) fn encode(case: &Case, binary: bool) -> Result<HttpBody> {
             data: if binary { None } else { Some(data_json(input)?) },
         });
     }
-    let parameters = binary.then_some(RequestParameters { binary_data_output: true });
+    let mut parameters: BTreeMap<&str, &Value> =
+        parameters.iter().map(|(name, value)| (name.as_str(), value)).collect();
+    if binary {
+        parameters.insert("binary_data_output", &Value::Bool(true));
+    }
     let request = RequestJson { inputs, parameters };
     let mut bytes = serde_json::to_vec(&request).map_err(|e| Fault::new("request", e))?;
     let json_length = binary.then_some(bytes.len());
@@ -103,6 +105,12 @@ pub(crate) fn decode(body: &HttpBody) -> Result<Vec<Tensor>> {
     Err(Fault::new(subject, format_args!("{} bytes left over", body.bytes.len() - at)))
 }
 
+/// The tensors of a request body, for tests of what sends it.
+#[cfg(test)]
+pub(crate) fn inputs_of(body: HttpBody) -> Vec<Tensor> {
+    decode(&tests::mirrored(body)).unwrap()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,7 +123,7 @@ mod tests {
     }
 
     /// A request turned into the answer that sends its tensors back.
-    fn mirrored(mut body: HttpBody) -> HttpBody {
+    pub(super) fn mirrored(mut body: HttpBody) -> HttpBody {
         let length = body.json_length.unwrap_or(body.bytes.len());
         let json = str::from_utf8(&body.bytes[..length]).unwrap().replacen("inputs", "outputs", 1);
         body.json_length = body.json_length.map(|_| json.len());
@@ -126,7 +134,8 @@ mod tests {
     #[test]
     fn both_encodings_carry_every_tensor() {
         for binary in [false, true] {
-            let body = encode(&case(), binary).unwrap();
+            let body = encode(&case(), binary, &[("k".to_owned(), Value::Int(3))]).unwrap();
+            assert!(String::from_utf8_lossy(&body.bytes).contains(r#""k":3"#));
             assert_eq!(body.json_length.is_some(), binary);
             assert_eq!(decode(&mirrored(body)).unwrap(), case().inputs, "binary {binary}");
         }
@@ -134,7 +143,7 @@ mod tests {
 
     #[test]
     fn cut_off_answers_are_errors() {
-        let mut body = mirrored(encode(&case(), true).unwrap());
+        let mut body = mirrored(encode(&case(), true, &[]).unwrap());
         body.bytes.truncate(body.bytes.len() - 1);
         assert!(decode(&body).is_err());
         body.json_length = Some(body.bytes.len() + 1);

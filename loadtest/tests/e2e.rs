@@ -1,15 +1,14 @@
 //! The binary against its own echo servers: all protocols, both loops, a comparison, and what must make it fail.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail the test")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
 
-use std::fs;
-use std::io::{BufRead as _, BufReader};
+mod support;
+
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
 
-use serde_json::Value;
+use support::{BINARY, Echo, file, json};
 use tempfile::TempDir;
 
-const BINARY: &str = env!("CARGO_BIN_EXE_weir-loadtest");
 /// The echo servers' three values are 0, 0.5 and 1.
 const RIGHT: &str = r#"{"cases":[
     {"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","data":[1,2]}],
@@ -17,38 +16,8 @@ const RIGHT: &str = r#"{"cases":[
     {"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","data":[[3,4]]}],
      "outputs":[{"name":"y","shape":[1,3],"datatype":"FP32","data":[[0,0.5,1]]}]}]}"#;
 
-/// An echo server that ends with the test.
-struct Echo {
-    child: Child,
-    url: String,
-}
-
-impl Echo {
-    fn start(kind: &str) -> Self {
-        let mut child = Command::new(BINARY)
-            .args([kind, "--answer-bytes", "12", "--max-seconds", "120"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.trim().strip_prefix("listening ").unwrap_or_else(|| panic!("{line:?}"));
-        Self { url: format!("http://{address}"), child }
-    }
-}
-
-impl Drop for Echo {
-    fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
 fn golden(text: &str) -> (TempDir, PathBuf) {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("golden.json");
-    fs::write(&path, text).unwrap();
-    (directory, path)
+    file("golden.json", text)
 }
 
 fn run(url: &str, arguments: &[&str]) -> Output {
@@ -56,16 +25,11 @@ fn run(url: &str, arguments: &[&str]) -> Output {
     Command::new(BINARY).args(common).args(arguments).output().unwrap()
 }
 
-fn json(output: &Output) -> Value {
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {stderr}"))
-}
-
 #[test]
 fn every_protocol_is_verified_against_the_echo() {
     let (_directory, golden) = golden(RIGHT);
     let golden = golden.to_str().unwrap();
-    for (kind, protocols) in [("echo-grpc", ["grpc-raw", "grpc-typed"]), ("echo-http", ["http-json", "http-binary"])] {
+    for (kind, protocols) in [("grpc", ["grpc-raw", "grpc-typed"]), ("http", ["http-json", "http-binary"])] {
         let echo = Echo::start(kind);
         for protocol in protocols {
             let bounds = ["--golden", golden, "--protocol", protocol, "--requests", "300", "--concurrency", "8"];
@@ -84,7 +48,7 @@ fn every_protocol_is_verified_against_the_echo() {
 fn a_wrong_value_fails_the_run() {
     let (_directory, golden) = golden(&RIGHT.replace("[[0,0.5,1]]", "[[0,0.5,1.001]]"));
     let golden = golden.to_str().unwrap();
-    for (kind, protocol) in [("echo-grpc", "grpc-raw"), ("echo-http", "http-json")] {
+    for (kind, protocol) in [("grpc", "grpc-raw"), ("http", "http-json")] {
         let echo = Echo::start(kind);
         let output = run(&echo.url, &["--golden", golden, "--protocol", protocol, "--requests", "100"]);
         let report = json(&output);
@@ -98,7 +62,7 @@ fn a_wrong_value_fails_the_run() {
 
 #[test]
 fn an_open_loop_sends_what_was_asked() {
-    let echo = Echo::start("echo-grpc");
+    let echo = Echo::start("grpc");
     let load = ["--input", "x:FP32:1x2", "--mode", "open", "--rate", "500", "--duration", "1s", "--timeout-ms", "900"];
     let command: Vec<&str> = ["--url", &echo.url, "--model", "m", "--warmup", "0", "--output", "json"]
         .into_iter()
@@ -117,7 +81,7 @@ fn an_open_loop_sends_what_was_asked() {
 
 #[test]
 fn two_servers_are_compared() {
-    let (first, second) = (Echo::start("echo-grpc"), Echo::start("echo-http"));
+    let (first, second) = (Echo::start("grpc"), Echo::start("http"));
     let versus = ["--vs", &second.url, "--vs-protocol", "http-json", "--rounds", "3", "--requests", "300"];
     let output = run(&first.url, &[&["--input", "x:FP32:1x2"], &versus[..]].concat());
     let report = json(&output);
@@ -132,7 +96,7 @@ fn two_servers_are_compared() {
 #[test]
 fn errors_fail_the_run_unless_allowed() {
     // The gRPC client talks to the HTTP service: whatever it gets, it is no gRPC answer.
-    let echo = Echo::start("echo-http");
+    let echo = Echo::start("http");
     let bounds = ["--input", "x:FP32:1x2", "--requests", "20", "--warmup", "0"];
     let command = |more: &[&str]| {
         let target = ["--url", &echo.url, "--model", "m", "--output", "json"];
@@ -160,7 +124,7 @@ fn what_cannot_start_is_a_usage_error() {
 
 #[test]
 fn sigterm_ends_an_echo_server_cleanly() {
-    let mut echo = Echo::start("echo-grpc");
+    let mut echo = Echo::start("grpc");
     let signalled = Command::new("kill").args(["-TERM", &echo.child.id().to_string()]).status().unwrap();
     assert!(signalled.success());
     assert!(echo.child.wait().unwrap().success());
