@@ -11,9 +11,9 @@
 //! | `tract`, `onnxruntime` | Weir's engines, compiled for that batch size, as a ratio to `bare` |
 //! | `best` | tract when a batch is run as smaller ones where that is faster, as the scheduler does |
 
-#![expect(clippy::unwrap_used, reason = "a benchmark")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a benchmark")]
 
-use std::{collections::BTreeMap, env, hint::black_box, path::Path, process::Command, time::Duration};
+use std::{collections::BTreeMap, env, hint::black_box, path::Path, process::{Command, ExitCode}, time::Duration};
 
 use bytes::Bytes;
 use rustix::time::{ClockId, clock_gettime};
@@ -40,13 +40,15 @@ const BATCHES: [usize; 4] = [1, 8, 32, 256];
 /// Set in the process that is pinned.
 const PINNED: &str = "WEIR_BENCH_PINNED";
 
-fn main() {
+fn main() -> ExitCode {
     if let Some(library) = env::var_os(bare::LIBRARY) {
         bare::serve(Path::new(&library), &families()).unwrap();
-        return;
+        return ExitCode::SUCCESS;
     }
-    if env::var_os(PINNED).is_none() && pinned() {
-        return;
+    if env::var_os(PINNED).is_none()
+        && let Some(code) = pinned()
+    {
+        return code;
     }
     let wanted: Vec<String> = env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let mut bench = Bench::new();
@@ -59,21 +61,18 @@ fn main() {
             bench.family(at, family);
         }
     }
+    ExitCode::SUCCESS
 }
 
-/// Runs this benchmark again on one core; false when that cannot be done.
-fn pinned() -> bool {
-    let Some(core) = std::fs::read_to_string("/proc/self/status").ok().and_then(|status| {
-        let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
-        Some(allowed.trim().rsplit([',', '-']).next()?.to_owned())
-    }) else {
-        return false;
-    };
-    let Ok(program) = env::current_exe() else { return false };
+/// Runs this benchmark again on one core; `None` when that cannot be done.
+fn pinned() -> Option<ExitCode> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+    let core = allowed.trim().rsplit([',', '-']).next()?;
     let mut command = Command::new("taskset");
-    command.args(["-c", &core]).arg(program).args(env::args_os().skip(1)).env(PINNED, "1");
-    let Ok(status) = command.status() else { return false };
-    std::process::exit(status.code().unwrap_or(1));
+    command.args(["-c", core]).arg(env::current_exe().ok()?).args(env::args_os().skip(1)).env(PINNED, "1");
+    let status = command.status().ok()?;
+    Some(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Rows per second of this thread's processor time, of something that answers `rows` at a time.

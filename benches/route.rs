@@ -73,6 +73,7 @@ fn model(scheduler: &Arc<Scheduler>, metrics: &Metrics, name: &str, p: f32) -> (
         signature: Arc::new(signature),
         spec: Arc::new(spec),
         engine: "function",
+        selection: Arc::default(),
         digest: "".into(),
         lane,
         series,

@@ -75,6 +75,7 @@ impl Bench {
             signature,
             spec: Arc::new(ModelSpec::default()),
             engine: "fake",
+            selection: Arc::default(),
             digest: "".into(),
             lane,
             series,

@@ -35,7 +35,10 @@ pub fn engines(named: Option<&Path>) -> Result<Engines, StartError> {
     };
     match &absent {
         Absent::NotBuilt => {}
-        Absent::NotFound => tracing::info!("{absent}. Models run on tract; those that tract refuses need the library"),
+        Absent::NotFound => tracing::info!(
+            "{absent}. Models run on tract; with the library (pip install onnxruntime), those that tract refuses are served too, and \
+             every model runs on whichever of the two is faster here: docs/engines.md has figures"
+        ),
         Absent::Unusable { .. } => tracing::warn!("{absent}"),
     }
     let why = match absent {

@@ -80,7 +80,7 @@ impl App {
         let scheduler = Scheduler::start(workers).map_err(|error| StartError::new("--workers", error))?;
         let workers = Arc::downgrade(&scheduler);
         metrics.measure_saturation(move || workers.upgrade().map_or(0.0, |workers| workers.saturation()));
-        let engines = engines(options.onnxruntime_lib.as_deref())?;
+        let engines = engines(options.onnxruntime_lib.as_deref())?.with_budget(options.load_budget);
         let registry =
             Registry::start(registry_config(&options), engines, Arc::clone(&scheduler), Arc::clone(&metrics))
                 .map_err(|error| StartError(error.to_string()))?;

@@ -169,6 +169,9 @@ fn row_json(row: &Row) -> serde_json::Value {
         Err(reason) => value["reason"] = json!(reason),
         Ok(checked) => {
             value["engine"] = json!(checked.engine);
+            let selection = &checked.selection;
+            let tried: Vec<String> = selection.tried.iter().map(ToString::to_string).collect();
+            value["selection"] = json!({ "why": &*selection.why, "tried": tried });
             value["digest"] = json!(&*checked.digest);
             value["batching"] = json!(batching(&checked.merging));
             value["score"] = json!(checked.score.as_deref());

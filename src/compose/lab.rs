@@ -98,6 +98,7 @@ impl Lab {
             signature: Arc::new(signature),
             spec: Arc::new(spec),
             engine: "function",
+            selection: Arc::default(),
             digest: "d".repeat(64).into(),
             lane,
             series,

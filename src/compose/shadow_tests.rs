@@ -47,6 +47,7 @@ fn with_spec(spec: ModelSpec) -> Fixture {
         signature,
         spec: Arc::new(spec),
         engine: "fake",
+        selection: Arc::default(),
         digest: "".into(),
         lane: scheduler.lane(parts).unwrap(),
         series,

@@ -10,6 +10,7 @@ use std::{
 
 use super::{
     config::{ModelConfig, read_config},
+    engines::Selection,
     inbox::Pins,
     loader::{Loaded, Loader, Order},
     policy::{Aspired, Facts, aspired},
@@ -60,6 +61,8 @@ pub struct Row {
 pub struct Checked {
     /// What would run it.
     pub engine: &'static str,
+    /// How that was chosen.
+    pub selection: Arc<Selection>,
     /// SHA-256 of its model file.
     pub digest: Arc<str>,
     /// What it takes and gives.
@@ -146,8 +149,16 @@ fn check_model(name: &ModelName, found: &FoundModel, (loader, named): (&Loader, 
     entry.versions.iter_mut().for_each(|entry| entry.by_policy = wanted.by_policy.contains(&entry.version));
     report.loaded.models.insert(name.clone(), Arc::new(entry));
     for row in rows.into_values() {
-        if let Err(reason) = &row.outcome {
-            report.problem(name, format!("version {}: {reason}", row.id.version));
+        match &row.outcome {
+            Err(reason) => report.problem(name, format!("version {}: {reason}", row.id.version)),
+            Ok(checked) => {
+                let disagreement = checked.selection.disagreement.as_ref();
+                let version = row.id.version;
+                report.notes.extend(disagreement.map(|text| Problem {
+                    model: Some(name.clone()),
+                    text: format!("version {version}: the engines disagree: {text}"),
+                }));
+            }
         }
         report.rows.push(row);
     }
@@ -198,6 +209,7 @@ fn load(
 fn checked(servable: &Servable) -> Checked {
     Checked {
         engine: servable.engine,
+        selection: Arc::clone(&servable.selection),
         digest: Arc::clone(&servable.digest),
         signature: Arc::clone(&servable.signature),
         merging: servable.merging.clone(),

@@ -3,16 +3,16 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::bundle::GOLDEN_JSON;
+use super::{
+    answers::{Difference, difference},
+    bundle::GOLDEN_JSON,
+};
 use crate::{
     engine::{LoadError, Model, Plan},
     scheduler::run_once,
     spec::golden_json::{Case, parse_golden_json},
-    types::{Batch, DType, Data, Signature, TIE, Tensor, Tolerance},
+    types::{Batch, Signature, Tensor},
 };
-
-/// Elements of a text that an error shows.
-const MAX_SHOWN: usize = 40;
 
 /// The cases of a version, checked against its signature.
 #[derive(Debug)]
@@ -49,6 +49,11 @@ impl Golden {
         self.cases.iter().map(|case| case.inputs.clone()).collect()
     }
 
+    /// Whether every case says what this output must be.
+    pub fn covers(&self, output: usize) -> bool {
+        self.cases.iter().all(|case| case.outputs.iter().any(|(index, _)| *index == output))
+    }
+
     /// Runs every case. Returns the outputs of the first.
     ///
     /// # Errors
@@ -69,7 +74,7 @@ impl Golden {
             for (output, want) in &case.outputs {
                 let name = model.signature().outputs.get(*output).map_or("", |spec| &spec.name);
                 let got = outputs.get(*output).ok_or_else(|| fail(format!("output '{name}': missing")))?;
-                if let Some(difference) = difference(got, want, case) {
+                if let Some(difference) = different(got, want, case) {
                     return Err(fail(format!("output '{name}', {difference}")));
                 }
             }
@@ -94,75 +99,16 @@ fn prepare(index: usize, case: Case, signature: &Signature) -> Result<GoldenCase
 }
 
 /// The first element that differs beyond the tolerance, as text.
-fn difference(got: &Tensor, want: &Tensor, case: &GoldenCase) -> Option<String> {
-    if got.dtype() != want.dtype() {
-        return Some(format!("datatype: expected {}, got {}", want.dtype(), got.dtype()));
-    }
-    if got.shape() != want.shape() {
-        return Some(format!("shape: expected {:?}, got {:?}", want.shape(), got.shape()));
-    }
-    let at = Tolerance::first_difference(got, want)?;
-    if got.dtype().is_float() || got.shape().first() != Some(&case.rows) {
-        return Some(at_element(at, got, want));
-    }
-    // Classes: a row where two scores are level may fall either way.
-    let per_row = got.elements() / case.rows.max(1);
-    (0..case.rows).find_map(|row| {
-        let (got_row, want_row) = (got.slice_rows(row, 1).ok()?, want.slice_rows(row, 1).ok()?);
-        let at = Tolerance::first_difference(&got_row, &want_row)?;
-        (!is_tie(case, row)).then(|| at_element(row * per_row + at, got, want))
-    })
-}
-
-fn at_element(at: usize, got: &Tensor, want: &Tensor) -> String {
-    format!("element {at}: expected {}, got {}", element(want, at), element(got, at))
-}
-
-/// Whether the golden scores of a row are too close for its class to be certain.
-fn is_tie(case: &GoldenCase, row: usize) -> bool {
-    case.outputs.iter().any(|(_, scores)| {
-        let is_scores = scores.dtype().is_float() && scores.shape().len() == 2 && scores.shape()[0] == case.rows;
-        let values = if is_scores { scores.slice_rows(row, 1).ok().and_then(|row| row.to_f32()) } else { None };
-        let mut values = values.unwrap_or_default();
-        values.sort_by(|a, b| b.total_cmp(a));
-        matches!(values.as_slice(), [best, second, ..] if best - second < TIE)
-    })
-}
-
-/// An element as an error text shows it.
-fn element(tensor: &Tensor, at: usize) -> String {
-    if let Data::Strings(items) = tensor.data() {
-        let text = items.get(at).map(|item| String::from_utf8_lossy(item)).unwrap_or_default();
-        return format!("'{}'", text.chars().take(MAX_SHOWN).flat_map(char::escape_debug).collect::<String>());
-    }
-    let size = tensor.dtype().size().unwrap_or(1);
-    let Some(bytes) = tensor.bytes().get(at * size..(at + 1) * size) else { return "nothing".to_owned() };
-    fn read<const N: usize>(bytes: &[u8]) -> [u8; N] {
-        bytes.try_into().unwrap_or([0; N])
-    }
-    match tensor.dtype() {
-        DType::Bool => (bytes != [0]).to_string(),
-        DType::Uint8 => u8::from_le_bytes(read(bytes)).to_string(),
-        DType::Uint16 => u16::from_le_bytes(read(bytes)).to_string(),
-        DType::Uint32 => u32::from_le_bytes(read(bytes)).to_string(),
-        DType::Uint64 => u64::from_le_bytes(read(bytes)).to_string(),
-        DType::Int8 => i8::from_le_bytes(read(bytes)).to_string(),
-        DType::Int16 => i16::from_le_bytes(read(bytes)).to_string(),
-        DType::Int32 => i32::from_le_bytes(read(bytes)).to_string(),
-        DType::Int64 => i64::from_le_bytes(read(bytes)).to_string(),
-        DType::Fp16 => half::f16::from_le_bytes(read(bytes)).to_string(),
-        DType::Bf16 => half::bf16::from_le_bytes(read(bytes)).to_string(),
-        DType::Fp32 => f32::from_le_bytes(read(bytes)).to_string(),
-        DType::Fp64 => f64::from_le_bytes(read(bytes)).to_string(),
-        DType::Bytes => String::new(),
-    }
+fn different(got: &Tensor, want: &Tensor, case: &GoldenCase) -> Option<String> {
+    let scores: Vec<&Tensor> = case.outputs.iter().map(|(_, tensor)| tensor).collect();
+    let Difference { place, want, got, .. } = difference(got, want, case.rows, &scores)?;
+    Some(format!("{place}: expected {want}, got {got}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::engine::fake::{FakeEngine, Script};
-    use smallvec::smallvec;
 
     fn check(text: &str) -> Result<Vec<Tensor>, String> {
         let model = FakeEngine::new(Script::default(), 2).model();
@@ -202,20 +148,5 @@ mod tests {
         let poisoned = case("[-666, 1, 2, 3]", "[1, 3, 5, 7]");
         let error = check(&format!(r#"{{"cases":[{poisoned}]}}"#)).unwrap_err();
         assert_eq!(error, "golden.json: case 0, run: poisoned row");
-    }
-
-    #[test]
-    fn classes_may_differ_where_scores_are_level() {
-        let labels = |values: Vec<i64>| Tensor::from_vec(DType::Int64, smallvec![3], values).unwrap();
-        let scores =
-            Tensor::from_vec(DType::Fp32, smallvec![3, 2], vec![0.5_f32, 0.50005, 0.9, 0.1, 0.5, 0.5]).unwrap();
-        let case = GoldenCase { inputs: Vec::new(), rows: 3, outputs: vec![(1, scores)] };
-        let want = labels(vec![1, 0, 0]);
-        assert_eq!(difference(&labels(vec![0, 0, 1]), &want, &case), None);
-        let second = difference(&labels(vec![0, 1, 1]), &want, &case);
-        assert_eq!(second.as_deref(), Some("element 1: expected 0, got 1"));
-        let strict = GoldenCase { outputs: Vec::new(), ..case };
-        let first = difference(&labels(vec![0, 0, 1]), &want, &strict);
-        assert_eq!(first.as_deref(), Some("element 0: expected 1, got 0"));
     }
 }

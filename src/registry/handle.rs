@@ -6,9 +6,10 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::{
+    engines::Engines,
     hub::Hub,
     inbox::{Command, Inbox, Pins},
-    loader::{Engines, Loader},
+    loader::Loader,
     manager::{Control, Manager, Rules, Tools},
     pool::Loaders,
     servable::Servable,

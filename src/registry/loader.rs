@@ -1,9 +1,8 @@
-//! From files to a servable: read, check, compile, prove, compare with the golden answers, and only then a lane into the
-//! scheduler. Everything here blocks and may take seconds; it runs on the loader threads and in `weir check`, never where
+//! From files to a servable: read, check, compile, compare with the golden answers, choose the engine, prove, and only then a lane
+//! into the scheduler. Everything here blocks and may take seconds; it runs on the loader threads and in `weir check`, never where
 //! requests are served.
 
 use std::{
-    fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::Arc,
@@ -12,61 +11,18 @@ use std::{
 
 use super::{
     bundle::{Bundle, Shelf, read_bundle},
+    candidate::{Candidate, Goods, in_file},
     config::ModelConfig,
-    golden::Golden,
-    remember::Remembering,
+    engines::Engines,
     servable::Servable,
     source::Place,
 };
 use crate::{
-    engine::{Engine, Limits, LoadError, Model},
+    engine::{LoadError, Model},
     observe::{Metrics, ResolvedScore},
-    scheduler::{LaneParts, Merging, Scheduler, prove, run_once, zeros},
-    types::{Batch, BatchLimit, EngineChoice, ServableId, Tensor},
+    scheduler::{LaneParts, Merging, Scheduler, prove},
+    types::{Batch, BatchLimit, ServableId, Tensor},
 };
-
-/// The engines that this process has.
-#[derive(Clone)]
-pub struct Engines {
-    embedded: Arc<dyn Engine>,
-    /// Or why there is none.
-    onnxruntime: Result<Arc<dyn Engine>, Arc<str>>,
-}
-
-impl Engines {
-    /// With the embedded engine only.
-    pub fn new(embedded: Arc<dyn Engine>) -> Self {
-        Self { embedded, onnxruntime: Err("onnxruntime is not in this build".into()) }
-    }
-
-    /// Says why there is no ONNX Runtime: what those hear whose model asks for it.
-    #[must_use]
-    pub fn without_onnxruntime(self, why: impl Into<Arc<str>>) -> Self {
-        Self { onnxruntime: Err(why.into()), ..self }
-    }
-
-    /// Also with ONNX Runtime.
-    #[must_use]
-    pub fn with_onnxruntime(self, engine: Arc<dyn Engine>) -> Self {
-        Self { onnxruntime: Ok(engine), ..self }
-    }
-
-    fn choose(&self, choice: EngineChoice) -> Result<&Arc<dyn Engine>, LoadError> {
-        match choice {
-            EngineChoice::Auto | EngineChoice::Tract => Ok(&self.embedded),
-            EngineChoice::OnnxRuntime => {
-                self.onnxruntime.as_ref().map_err(|why| LoadError::new(format!("model.toml: engine: {why}")))
-            }
-        }
-    }
-}
-
-impl fmt::Debug for Engines {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let onnxruntime = self.onnxruntime.is_ok();
-        f.debug_struct("Engines").field("embedded", &self.embedded.name()).field("onnxruntime", &onnxruntime).finish()
-    }
-}
 
 /// What to load.
 #[derive(Clone, Debug)]
@@ -118,7 +74,6 @@ impl Loader {
     fn load_here(&self, order: &Order) -> Result<Loaded, LoadError> {
         let start = Instant::now();
         let spec = &order.config.spec;
-        let engine = self.engines.choose(spec.engine)?;
         let Bundle { artifact, golden, digest, fingerprint } = read_bundle(Shelf {
             folder: &order.folder,
             version: order.id.version,
@@ -129,27 +84,20 @@ impl Loader {
         if order.known.as_ref() == Some(&fingerprint) {
             return Ok(Loaded::Same);
         }
-        let limits = Limits { max_output_bytes: spec.resources.max_output_bytes };
-        let in_file = |error: LoadError| in_file(&spec.model_filename, &error);
-        let model = Remembering::new(engine.load(&artifact, &limits).map_err(in_file)?);
+        let goods = Goods { order, artifact: &artifact, golden: golden.as_deref() };
+        let (candidate, selection) = self.engines.load(&goods)?;
         drop(artifact);
+        selection.log(&order.id);
+        let in_file = |error: LoadError| in_file(&spec.model_filename, &error);
+        let inputs = candidate.golden_inputs();
+        let Candidate { engine, model, sample, .. } = candidate;
         let signature = model.signature().clone();
-        if let Some(problem) = order.config.declared.check(&signature).first() {
-            return Err(LoadError::new(format!("config.pbtxt: {problem}")));
-        }
-        model.plan((signature.batch == Batch::Rows).then_some(1)).map_err(in_file)?;
-        let golden = golden.map(|text| Golden::read(&text, &signature)).transpose()?;
-        let sample = match &golden {
-            Some(golden) => golden.check(&model)?,
-            None => sample(&model),
-        };
-        let inputs = golden.as_ref().map(Golden::inputs).unwrap_or_default();
         let merging = merging(&model, spec.batching.max_batch_size, &inputs).map_err(in_file)?;
         let score = ResolvedScore::resolve(&signature, spec.score.as_ref(), &sample);
         let score = score
             .map_err(|error| LoadError::new(format!("model.toml: [score]: {}", error.text())))?
             .map(|score| with_class_names(score, order));
-        let series = self.metrics.servable(&order.id, engine.name(), &digest, score);
+        let series = self.metrics.servable(&order.id, engine, &digest, score);
         let model = Arc::new(model);
         let lane = self.scheduler.lane(LaneParts {
             id: order.id.clone(),
@@ -165,7 +113,8 @@ impl Loader {
             id: order.id.clone(),
             signature: Arc::new(signature),
             spec: Arc::clone(spec),
-            engine: engine.name(),
+            engine,
+            selection: Arc::new(selection),
             digest,
             lane,
             series,
@@ -176,12 +125,6 @@ impl Loader {
         };
         Ok(Loaded::New(Box::new(servable), fingerprint))
     }
-}
-
-/// Every reason begins with the file that it is about.
-fn in_file(name: &str, error: &LoadError) -> LoadError {
-    let text = error.to_string();
-    LoadError::new(format!("{name}: {}", text.strip_prefix("model: ").unwrap_or(&text)))
 }
 
 fn with_class_names(score: ResolvedScore, order: &Order) -> ResolvedScore {
@@ -201,21 +144,6 @@ fn merging(model: &dyn Model, limit: BatchLimit, samples: &[Vec<Tensor>]) -> Res
         BatchLimit::Whole => Ok(Merging::Off("max_batch_size is 0".into())),
         BatchLimit::Auto => prove(model, samples),
     }
-}
-
-/// The outputs of a run on zeros: tells what the outputs look like when nothing better is known.
-fn sample(model: &dyn Model) -> Vec<Tensor> {
-    let signature = model.signature();
-    let Some(inputs) = zeros(signature, 1) else { return Vec::new() };
-    let outputs = model
-        .plan((signature.batch == Batch::Rows).then_some(1))
-        .map_err(|error| error.to_string())
-        .and_then(|plan| run_once(model, &plan, &inputs).map_err(|error| error.to_string()));
-    outputs.unwrap_or_else(|error| {
-        // Zeros may lie outside of what the model takes; that says nothing against it.
-        tracing::debug!(%error, "a run on zeros failed");
-        Vec::new()
-    })
 }
 
 /// Where a version is, relative to the registry.

@@ -11,7 +11,7 @@ use std::{
 use super::*;
 use crate::{
     engine::fake::{FakeEngine, Script},
-    registry::loader::{Engines, Loader},
+    registry::{Engines, loader::Loader},
     scheduler::{Scheduler, SchedulerOptions},
 };
 

@@ -2,9 +2,12 @@
 //! policy says which versions are wanted and what to do next, the `Loader` turns files into servables, and the manager's one
 //! reconcile loop brings the two together and publishes an immutable snapshot that requests read without a lock.
 
+mod answers;
 pub mod bundle;
+mod candidate;
 pub mod check;
 pub mod config;
+pub mod engines;
 mod entry;
 pub mod external;
 pub mod files;
@@ -22,17 +25,19 @@ pub mod publish;
 mod reconcile;
 mod record;
 mod remember;
+mod rows;
 pub mod servable;
 pub mod settle;
 pub mod snapshot;
 pub mod source;
+mod trial;
 mod version;
 mod watch;
 
 pub use check::{Checked, Named, Report, Row, check};
+pub use engines::{Engines, Selection, Tried};
 pub use handle::{Registry, RegistryConfig, StartError};
 pub use inbox::Pins;
-pub use loader::Engines;
 pub use manager::Control;
 pub use publish::{Publication, PublishError, Published, PublishedFile, publish};
 pub use servable::{ModelEntry, Servable, VersionEntry};

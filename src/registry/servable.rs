@@ -7,6 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use super::engines::Selection;
 use crate::{
     observe::ServableSeries,
     scheduler::{Lane, Merging},
@@ -26,6 +27,8 @@ pub struct Servable {
     pub spec: Arc<ModelSpec>,
     /// What runs it.
     pub engine: &'static str,
+    /// How that was chosen.
+    pub selection: Arc<Selection>,
     /// SHA-256 of the model file, in hexadecimal.
     pub digest: Arc<str>,
     /// The way into the scheduler.
@@ -51,6 +54,7 @@ impl Servable {
             signature: Arc::clone(&self.signature),
             spec,
             engine: self.engine,
+            selection: Arc::clone(&self.selection),
             digest: Arc::clone(&self.digest),
             lane: self.lane.clone(),
             series: Arc::clone(&self.series),

@@ -11,6 +11,8 @@ mod broken;
 #[cfg(test)]
 mod cascade;
 #[cfg(test)]
+mod choice;
+#[cfg(test)]
 mod cli;
 #[cfg(test)]
 mod client;

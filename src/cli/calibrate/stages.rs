@@ -14,11 +14,11 @@ use super::{
     data::{Classes, Data},
 };
 use crate::{
-    cli::exit::Failure,
+    app::engines,
+    cli::{exit::Failure, layers},
     compose::gate::Gate,
-    engine::TractEngine,
     observe::Metrics,
-    registry::{Control, Engines, Pins, Registry, RegistryConfig, Servable, WatchMode},
+    registry::{Control, Pins, Registry, RegistryConfig, Servable, WatchMode},
     scheduler::{Merging, Scheduler, SchedulerOptions},
     types::{Batch, ModelName, NamedTensor, Stage, Tensor, Version, VersionRef},
 };
@@ -70,7 +70,8 @@ impl Models {
         let scheduler = scheduler.map_err(|error| Failure::problem(format!("threads: {error}")))?;
         let metrics = Metrics::new();
         let config = RegistryConfig { watch: WatchMode::Off, control: Control::Explicit, ..RegistryConfig::new(root) };
-        let engines = Engines::new(Arc::new(TractEngine::new()));
+        let engines = engines(layers::onnxruntime_lib(&layers::Process).as_deref());
+        let engines = engines.map_err(|error| Failure::usage(error.to_string()))?;
         let registry = Registry::start(config, engines, Arc::clone(&scheduler), metrics)
             .map_err(|error| Failure::usage(error.to_string()))?;
         let models = Self { registry, scheduler };

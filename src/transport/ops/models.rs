@@ -1,12 +1,12 @@
 //! What operators see of models: the JSON of `GET /ops/models` and `GET /ops/models/{m}`, which `weir models` prints as a table.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
 use crate::{
     gateway::Gateway,
-    registry::{ModelEntry, Problem, Servable, VersionEntry},
+    registry::{ModelEntry, Problem, Selection, Servable, VersionEntry},
     types::Error,
 };
 
@@ -46,6 +46,7 @@ struct Version<'s> {
 #[derive(Debug, Serialize)]
 struct Loaded<'s> {
     engine: &'s str,
+    selection: Choice<'s>,
     source: &'s str,
     digest: &'s str,
     /// Seconds since the epoch.
@@ -53,6 +54,29 @@ struct Loaded<'s> {
     batching: Batching,
     requests: u64,
     batches: u64,
+}
+
+/// How the engine was chosen.
+#[derive(Debug, Serialize)]
+struct Choice<'s> {
+    why: &'s str,
+    /// Where the answers of the engines differ.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disagreement: Option<&'s str>,
+    /// Loading, comparing and timing.
+    milliseconds: f64,
+    engines: Vec<Tried<'s>>,
+}
+
+/// An engine that was tried.
+#[derive(Debug, Serialize)]
+struct Tried<'s> {
+    engine: &'s str,
+    milliseconds: f64,
+    /// Why it cannot serve the version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<&'s str>,
+    profile: Vec<Cost>,
 }
 
 #[derive(Debug, Serialize)]
@@ -137,9 +161,9 @@ fn version<'s>(entry: &'s ModelEntry, one: &'s VersionEntry) -> Version<'s> {
 fn loaded(servable: &Servable) -> Loaded<'_> {
     let statistics = servable.series.statistics();
     let lane = &servable.lane;
-    let cost = |(rows, took): (usize, std::time::Duration)| Cost { rows, microseconds: took.as_secs_f64() * 1e6 };
     Loaded {
         engine: servable.engine,
+        selection: choice(&servable.selection),
         source: &servable.source,
         digest: &servable.digest,
         loaded_at: seconds(servable.loaded_at),
@@ -155,6 +179,26 @@ fn loaded(servable: &Servable) -> Loaded<'_> {
         },
         requests: statistics.success.count,
         batches: statistics.execution_count,
+    }
+}
+
+fn cost((rows, took): (usize, Duration)) -> Cost {
+    Cost { rows, microseconds: took.as_secs_f64() * 1e6 }
+}
+
+fn choice(selection: &Selection) -> Choice<'_> {
+    let milliseconds = |took: Duration| took.as_secs_f64() * 1e3;
+    let engines = selection.tried.iter().map(|tried| Tried {
+        engine: tried.engine,
+        milliseconds: milliseconds(tried.took),
+        refused: tried.refused.as_deref(),
+        profile: tried.costs.iter().copied().map(cost).collect(),
+    });
+    Choice {
+        why: &selection.why,
+        disagreement: selection.disagreement.as_deref(),
+        milliseconds: milliseconds(selection.took),
+        engines: engines.collect(),
     }
 }
 
