@@ -10,16 +10,35 @@
 //! | `bare` | ONNX Runtime's own session, rows per second |
 //! | `tract`, `onnxruntime` | Weir's engines, compiled for that batch size, as a ratio to `bare` |
 //! | `best` | tract when a batch is run as smaller ones where that is faster, as the scheduler does |
+//! | `auto` | the engine that `engine = "auto"` takes for the model, again as a ratio to `bare` |
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a benchmark")]
 
-use std::{collections::BTreeMap, env, hint::black_box, path::Path, process::{Command, ExitCode}, time::Duration};
+use std::{
+    collections::BTreeMap,
+    env,
+    hint::black_box,
+    path::Path,
+    process::{Command, ExitCode},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use rustix::time::{ClockId, clock_gettime};
-use weir::engine::{
-    Artifact, ArtifactKind, Engine, InputBuffer, Limits, Model, OutputData, Session, TractEngine,
-    onnxruntime::{Opened, open},
+use weir::{
+    engine::{
+        Artifact, ArtifactKind, Engine, InputBuffer, Limits, Model, OutputData, Session, TractEngine,
+        onnxruntime::{Opened, open},
+    },
+    observe::Metrics,
+    registry::{
+        Engines,
+        loader::{Loaded, Loader, Order},
+        source::Place,
+    },
+    scheduler::{Scheduler, SchedulerOptions},
+    types::{ModelName, ServableId, Version},
 };
 
 #[path = "engine/bare.rs"]
@@ -53,7 +72,7 @@ fn main() -> ExitCode {
     let wanted: Vec<String> = env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let mut bench = Bench::new();
     println!(
-        "{:<24} {:>5} {:>11} {:>11} {:>6} {:>6} {:>11} {:>6}",
+        "{:<24} {:>5} {:>11} {:>11} {:>6} {:>6} {:>11} {:>6}  auto",
         "model", "batch", "bare", "tract", "ratio", "best", "onnxruntime", "ratio"
     );
     for (at, family) in families().iter().enumerate() {
@@ -143,14 +162,43 @@ impl Bench {
         if let (Some(tract), Some(onnxruntime)) = (&tract, &onnxruntime) {
             compare(family, &**tract, &**onnxruntime);
         }
+        let chosen = self.chosen(family);
         let mut best = 0_f64;
         for rows in BATCHES {
             let mut tract = tract.as_deref().map(|model| Ours::new(family, model, rows));
             let mut onnxruntime = onnxruntime.as_deref().map(|model| Ours::new(family, model, rows));
             let figures = self.batch((at, rows), &mut tract, &mut onnxruntime);
             best = best.max(figures.tract.unwrap_or_default());
-            show((&family.name, rows), &figures, best);
+            show((&family.name, rows), &figures, (best, chosen));
         }
+    }
+
+    /// What `engine = "auto"` takes.
+    fn chosen(&self, family: &Family) -> &'static str {
+        let mut engines = Engines::new(Arc::new(TractEngine::new()));
+        if let Some((opened, _)) = &self.onnxruntime {
+            engines = engines.with_onnxruntime(Arc::clone(&opened.engine));
+        }
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("1")).unwrap();
+        std::fs::write(folder.path().join("1/model.onnx"), &family.model).unwrap();
+        let options = SchedulerOptions { workers: 1, load_budget: Duration::ZERO, ..SchedulerOptions::default() };
+        let scheduler = Scheduler::start(options).unwrap();
+        let loader =
+            Loader { engines, scheduler: Arc::clone(&scheduler), metrics: Metrics::new(), max_bytes: u64::MAX };
+        let order = Order {
+            id: ServableId { model: ModelName::parse("m").unwrap(), version: Version::ONE },
+            folder: folder.path().to_owned(),
+            place: Place::Folder,
+            config: Arc::default(),
+            known: None,
+        };
+        let engine = match loader.load(&order).unwrap() {
+            Loaded::New(servable, _) => servable.engine,
+            Loaded::Same => "",
+        };
+        scheduler.shutdown();
+        engine
     }
 
     fn batch(
@@ -183,21 +231,24 @@ impl Bench {
     }
 }
 
-fn show((name, rows): (&str, usize), figures: &Figures, best: f64) {
+fn show((name, rows): (&str, usize), figures: &Figures, (best, chosen): (f64, &str)) {
     let speed = |speed: Option<f64>| speed.map_or_else(|| "-".to_owned(), |speed| format!("{speed:.0}"));
     let ratio = |speed: Option<f64>| match (speed, figures.bare) {
         (Some(speed), Some(bare)) => format!("{:.2}", speed / bare),
         _ => "-".to_owned(),
     };
     let Figures { bare, tract, onnxruntime } = *figures;
+    let best = tract.map(|_| best);
+    let auto = if chosen == "tract" { best } else { onnxruntime };
     println!(
-        "{name:<24} {rows:>5} {:>11} {:>11} {:>6} {:>6} {:>11} {:>6}",
+        "{name:<24} {rows:>5} {:>11} {:>11} {:>6} {:>6} {:>11} {:>6}  {chosen} {}",
         speed(bare),
         speed(tract),
         ratio(tract),
-        ratio(tract.map(|_| best)),
+        ratio(best),
         speed(onnxruntime),
         ratio(onnxruntime),
+        ratio(auto),
     );
 }
 

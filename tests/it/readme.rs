@@ -100,6 +100,7 @@ fn links_lead_to_files() {
         "README.md",
         "ARCHITECTURE.md",
         "docs/adr/README.md",
+        "docs/engines.md",
         "docs/ops-api.md",
         "models/README.md",
         "deploy/README.md",
