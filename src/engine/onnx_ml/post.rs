@@ -144,7 +144,8 @@ pub(super) enum Label<'a> {
 }
 
 impl Label<'_> {
-    fn int(&self) -> Option<i64> {
+    /// The number of a label that is one.
+    pub(super) fn int(&self) -> Option<i64> {
         match self {
             Self::Int(label) => Some(*label),
             Self::String(_) => None,

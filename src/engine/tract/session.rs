@@ -225,7 +225,9 @@ fn spawn(plan: &Arc<TypedSimplePlan>) -> Result<TypedSimpleState, EngineError> {
 
 /// Bytes of a value's elements, with those of its texts.
 fn byte_len(value: &TValue) -> usize {
-    let texts = value.as_plain_ram().and_then(|view| view.as_slice::<String>().ok());
+    // Asking for texts that are none makes an error, which is not for free.
+    let view = value.as_plain_ram().filter(|_| value.datum_type() == DatumType::String);
+    let texts = view.as_ref().and_then(|view| view.as_slice::<String>().ok());
     let text_bytes: usize = texts.map_or(0, |texts| texts.iter().map(String::len).sum());
     value.len().saturating_mul(value.datum_type().size_of()).saturating_add(text_bytes)
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tract_onnx::{
     model::ParsingContext,
     pb::NodeProto,
-    prelude::{DatumType, TVec, Tensor, TractResult, tract_num_traits::Float},
-    tract_hir::internal::{Datum, TDim, ToDim as _, ensure, tensor1, tvec},
+    prelude::{DatumType, TVec, Tensor, TractResult},
+    tract_hir::internal::{Datum, TDim, ToDim as _, bail, ensure, tvec},
 };
 
 use super::{
@@ -16,36 +16,38 @@ use super::{
     post::{Label, Labels, PostTransform},
 };
 use forest::Forest;
+use keys::Number;
+use leaves::Leaves;
+use packed::Packed;
 use scores::{Aggregate, Classes, Targets, Winner};
 use structure::Gives;
 
 mod forest;
+mod keys;
+mod leaves;
+mod packed;
 mod scores;
 mod structure;
+mod sums;
+mod walk;
 
 #[cfg(test)]
 mod tests;
 
-/// A forest in the precision of its inputs.
+/// A forest before and after the type of its rows is known.
 #[derive(Clone, Debug)]
 enum Trees {
-    Single(Forest<f32>),
-    Double(Forest<f64>),
+    Read(Arc<Forest>),
+    Single(Arc<Packed<f32>>),
+    Double(Arc<Packed<f64>>),
 }
 
 impl Trees {
-    /// Doubles are compared as doubles, everything else as floats.
-    fn made_for(&self, datum: DatumType) -> Option<Self> {
-        match self {
-            Self::Double(forest) if datum != DatumType::F64 => Some(Self::Single(forest.to())),
-            _ => None,
-        }
-    }
-
     fn features(&self) -> usize {
         match self {
-            Self::Single(forest) => forest.features,
-            Self::Double(forest) => forest.features,
+            Self::Read(forest) => forest.features,
+            Self::Single(forest) => forest.columns.features,
+            Self::Double(forest) => forest.columns.features,
         }
     }
 
@@ -70,7 +72,7 @@ pub(super) fn classifier(context: &ParsingContext<'_>, proto: &NodeProto) -> Bui
         base.len()
     );
     let classes = Classes::new(&forest, base, labels.len(), PostTransform::of(proto)?);
-    let op = Classifier { trees: Trees::Double(forest), classes: Arc::new(classes), labels: Arc::new(labels) };
+    let op = Classifier { trees: Trees::Read(Arc::new(forest)), classes: Arc::new(classes), labels: Arc::new(labels) };
     Ok((node(op), vec![]))
 }
 
@@ -83,7 +85,7 @@ pub(super) fn regressor(context: &ParsingContext<'_>, proto: &NodeProto) -> Buil
     let forest = structure::forest(context, proto, gives, targets)?;
     let base = structure::numbers(context, proto, "base_values")?;
     let targets = Targets::new(Aggregate::of(proto)?, base, targets, PostTransform::of(proto)?, forest.roots.len());
-    Ok((node(Regressor { trees: Trees::Double(forest), targets: Arc::new(targets) }), vec![]))
+    Ok((node(Regressor { trees: Trees::Read(Arc::new(forest)), targets: Arc::new(targets) }), vec![]))
 }
 
 #[derive(Clone, Debug)]
@@ -102,17 +104,31 @@ impl Classifier {
         }
     }
 
-    fn run_in<T: Datum + Float>(&self, forest: &Forest<T>, input: &Tensor) -> TractResult<TVec<Tensor>> {
+    fn pack<T: Number>(&self, forest: &Forest) -> Packed<T> {
+        Packed::new(forest, Leaves::quickest(forest, self.labels.len()))
+    }
+
+    fn run_in<T: Datum + Number>(&self, forest: &Packed<T>, input: &Tensor) -> TractResult<TVec<Tensor>> {
         let (rows, features) = table(input)?;
         let input = input.cast_to::<T>()?;
         let classes = self.labels.len();
-        let mut won = Vec::with_capacity(rows);
-        let mut scores = vec![0_f32; rows * classes];
-        let summed = scores::sum(forest, input.try_as_plain_ram()?.as_slice()?, features, classes)?;
-        for (row, out) in summed.rows().zip(scores.chunks_exact_mut(classes)) {
-            won.push(self.label(self.classes.finish(row, out)));
-        }
-        Ok(tvec![self.labels.tensor(&won), tensor1(&scores).into_shape(&[rows, classes])?])
+        let summed = sums::sum(forest, input.try_as_plain_ram()?.as_slice()?, features, classes)?;
+        let mut scores = Tensor::zero::<f32>(&[rows, classes])?;
+        let mut view = scores.try_as_plain_ram_mut()?;
+        let rows_of_scores = summed.rows().zip(view.as_slice_mut::<f32>()?.chunks_exact_mut(classes));
+        let won = rows_of_scores.map(|(row, out)| self.label(self.classes.finish(row, out)));
+        let labels = match &*self.labels {
+            Labels::Strings(_) => self.labels.tensor(&won.collect::<Vec<_>>()),
+            Labels::Ints(_) => {
+                let mut labels = Tensor::zero::<i64>(&[rows])?;
+                let mut view = labels.try_as_plain_ram_mut()?;
+                for (label, won) in view.as_slice_mut::<i64>()?.iter_mut().zip(won) {
+                    *label = won.int().unwrap_or_default();
+                }
+                labels
+            }
+        };
+        Ok(tvec![labels, scores])
     }
 }
 
@@ -133,12 +149,18 @@ impl Kernel for Classifier {
     }
 
     fn made_for(&self, datum: DatumType) -> Option<Arc<dyn Kernel>> {
-        let trees = self.trees.made_for(datum)?;
+        let Trees::Read(forest) = &self.trees else { return None };
+        // Doubles are compared as doubles, everything else as floats.
+        let trees = match datum {
+            DatumType::F64 => Trees::Double(Arc::new(self.pack(forest))),
+            _ => Trees::Single(Arc::new(self.pack(forest))),
+        };
         Some(Arc::new(Self { trees, ..self.clone() }))
     }
 
     fn run(&self, input: &Tensor) -> TractResult<TVec<Tensor>> {
         match &self.trees {
+            Trees::Read(_) => bail!("trees: the type of their rows is not known"),
             Trees::Single(forest) => self.run_in(forest, input),
             Trees::Double(forest) => self.run_in(forest, input),
         }
@@ -152,17 +174,18 @@ struct Regressor {
 }
 
 impl Regressor {
-    fn run_in<T: Datum + Float>(&self, forest: &Forest<T>, input: &Tensor) -> TractResult<TVec<Tensor>> {
+    fn run_in<T: Datum + Number>(&self, forest: &Packed<T>, input: &Tensor) -> TractResult<TVec<Tensor>> {
         let (rows, features) = table(input)?;
         let input = input.cast_to::<T>()?;
         let input = input.try_as_plain_ram()?;
         let targets = self.targets.count();
-        let mut values = vec![0_f32; rows * targets];
         let summed = self.targets.aggregate(forest, input.as_slice()?, features)?;
-        for (row, out) in summed.rows().zip(values.chunks_exact_mut(targets)) {
+        let mut values = Tensor::zero::<f32>(&[rows, targets])?;
+        let mut view = values.try_as_plain_ram_mut()?;
+        for (row, out) in summed.rows().zip(view.as_slice_mut::<f32>()?.chunks_exact_mut(targets)) {
             self.targets.finish(row, out);
         }
-        Ok(tvec![tensor1(&values).into_shape(&[rows, targets])?])
+        Ok(tvec![values])
     }
 }
 
@@ -182,12 +205,18 @@ impl Kernel for Regressor {
     }
 
     fn made_for(&self, datum: DatumType) -> Option<Arc<dyn Kernel>> {
-        let trees = self.trees.made_for(datum)?;
+        let Trees::Read(forest) = &self.trees else { return None };
+        // Doubles are compared as doubles, everything else as floats.
+        let trees = match datum {
+            DatumType::F64 => Trees::Double(Arc::new(self.targets.pack(forest))),
+            _ => Trees::Single(Arc::new(self.targets.pack(forest))),
+        };
         Some(Arc::new(Self { trees, ..self.clone() }))
     }
 
     fn run(&self, input: &Tensor) -> TractResult<TVec<Tensor>> {
         match &self.trees {
+            Trees::Read(_) => bail!("trees: the type of their rows is not known"),
             Trees::Single(forest) => self.run_in(forest, input),
             Trees::Double(forest) => self.run_in(forest, input),
         }

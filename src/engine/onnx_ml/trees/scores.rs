@@ -1,74 +1,15 @@
-//! From leaves to answers: the sums (or means, least, greatest) over trees, base values, the label that wins and the post
-//! transform. The standard leaves much of this open for two classes; what is here is what ONNX Runtime answers.
+//! From sums to answers: means, base values, the label that wins and the post transform. The standard leaves much of this open for two classes; what is here is what ONNX Runtime answers.
 
-use tract_onnx::{
-    pb::NodeProto,
-    prelude::{TractResult, tract_num_traits::Float},
-    tract_hir::internal::bail,
-};
+use tract_onnx::{pb::NodeProto, prelude::TractResult, tract_hir::internal::bail};
 
 use super::{
     super::post::{PostTransform, logistic, probit},
     forest::Forest,
+    keys::Number,
+    leaves::{Leaves, number},
+    packed::Packed,
+    sums::{Row, Scores, combine, sum},
 };
-
-/// The scores of all rows before they are finished.
-pub(super) struct Scores<T> {
-    values: Vec<T>,
-    /// Whether any tree gave something.
-    given: Vec<bool>,
-    width: usize,
-}
-
-/// One row's.
-#[derive(Clone, Copy)]
-pub(super) struct Row<'a, T> {
-    values: &'a [T],
-    given: &'a [bool],
-}
-
-impl<T: Float> Scores<T> {
-    fn new(rows: usize, width: usize) -> Self {
-        Self { values: vec![T::zero(); rows * width], given: vec![false; rows * width], width }
-    }
-
-    /// The rows in order.
-    pub(super) fn rows(&self) -> impl Iterator<Item = Row<'_, T>> {
-        let values = self.values.chunks_exact(self.width);
-        values.zip(self.given.chunks_exact(self.width)).map(|(values, given)| Row { values, given })
-    }
-}
-
-#[cfg(test)]
-impl<'a, T> Row<'a, T> {
-    /// Scores, and whether they were given.
-    pub(super) fn parts(&self) -> (&'a [T], &'a [bool]) {
-        (self.values, self.given)
-    }
-}
-
-/// Adds up what the trees give, tree by tree.
-pub(super) fn sum<T: Float>(forest: &Forest<T>, rows: &[T], features: usize, width: usize) -> TractResult<Scores<T>> {
-    combine(forest, rows, features, width, |sum, value, _| sum + value)
-}
-
-fn combine<T: Float>(
-    forest: &Forest<T>,
-    rows: &[T],
-    features: usize,
-    width: usize,
-    apply: impl Fn(T, T, bool) -> T,
-) -> TractResult<Scores<T>> {
-    let mut scores = Scores::new(rows.len().checked_div(features).unwrap_or(0), width);
-    forest.walk(rows, features, |row, weights| {
-        for weight in weights {
-            let at = row * width + weight.target as usize;
-            scores.values[at] = apply(scores.values[at], weight.value, scores.given[at]);
-            scores.given[at] = true;
-        }
-    })?;
-    Ok(scores)
-}
 
 /// The attribute `aggregate_function`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,12 +61,25 @@ impl Targets {
         self.base.len()
     }
 
-    pub(super) fn aggregate<T: Float>(
+    /// The trees, made for rows of `T` and for this aggregate.
+    pub(super) fn pack<T: Number>(&self, forest: &Forest) -> Packed<T> {
+        let leaves = match self.aggregate {
+            Aggregate::Sum | Aggregate::Average => Leaves::quickest(forest, self.count()),
+            Aggregate::Min | Aggregate::Max => Leaves::lists(forest),
+        };
+        Packed::new(forest, leaves)
+    }
+
+    /// What the trees give to rows of so many features.
+    ///
+    /// # Errors
+    /// When rows have fewer features than the trees ask for.
+    pub(super) fn aggregate<'a, T: Number>(
         &self,
-        forest: &Forest<T>,
+        forest: &'a Packed<T>,
         rows: &[T],
         features: usize,
-    ) -> TractResult<Scores<T>> {
+    ) -> TractResult<Scores<'a, T>> {
         let width = self.count();
         match self.aggregate {
             Aggregate::Sum | Aggregate::Average => sum(forest, rows, features, width),
@@ -135,24 +89,20 @@ impl Targets {
     }
 
     /// The answer for a row. What no tree gave anything to is 0, whatever its base value.
-    pub(super) fn finish<T: Float>(&self, row: Row<'_, T>, out: &mut [f32]) {
+    pub(super) fn finish<T: Number>(&self, row: Row<'_, T>, out: &mut [f32]) {
         let alone = out.len() == 1;
         for (target, out) in out.iter_mut().enumerate() {
             let mut value = row.values[target];
             if self.aggregate == Aggregate::Average {
                 value = value / number(self.trees as f64);
             }
-            *out = if row.given[target] || alone { single(value + number(self.base[target])) } else { 0.0 };
+            *out = if row.is_given(target) || alone { single(value + number(self.base[target])) } else { 0.0 };
         }
         // Of a single value only the probit is taken.
         if !alone || self.post == PostTransform::Probit {
             self.post.apply(out);
         }
     }
-}
-
-fn number<T: Float>(value: f64) -> T {
-    T::from(value).unwrap_or_else(T::nan)
 }
 
 /// How a classifier finishes.
@@ -167,7 +117,7 @@ pub(super) struct Classes {
 }
 
 impl Classes {
-    pub(super) fn new(forest: &Forest<f64>, base: Vec<f64>, count: usize, post: PostTransform) -> Self {
+    pub(super) fn new(forest: &Forest, base: Vec<f64>, count: usize, post: PostTransform) -> Self {
         let first = forest.weights.first().map(|weight| weight.target);
         let one = first.is_some() && forest.weights.iter().all(|weight| Some(weight.target) == first);
         let all_positive = forest.weights.iter().all(|weight| weight.value >= 0.0);
@@ -175,7 +125,7 @@ impl Classes {
     }
 
     /// Writes the scores of a row and gives the class that wins.
-    pub(super) fn finish<T: Float>(&self, row: Row<'_, T>, out: &mut [f32]) -> Winner {
+    pub(super) fn finish<T: Number>(&self, row: Row<'_, T>, out: &mut [f32]) -> Winner {
         match self.count {
             1 => self.finish_one(row, out),
             2 => self.finish_two(row, out),
@@ -183,7 +133,7 @@ impl Classes {
         }
     }
 
-    fn finish_one<T: Float>(&self, row: Row<'_, T>, out: &mut [f32]) -> Winner {
+    fn finish_one<T: Number>(&self, row: Row<'_, T>, out: &mut [f32]) -> Winner {
         let score = row.values[0] + number(self.base.first().copied().unwrap_or(0.0));
         out[0] = single(score);
         if self.post == PostTransform::Probit {
@@ -192,12 +142,12 @@ impl Classes {
         Winner::Sign(score > T::zero())
     }
 
-    fn finish_many<T: Float>(&self, row: Row<'_, T>, out: &mut [f32]) -> Winner {
+    fn finish_many<T: Number>(&self, row: Row<'_, T>, out: &mut [f32]) -> Winner {
         let mut best: Option<(usize, T)> = None;
         for (class, out) in out.iter_mut().enumerate() {
             let base = self.base.get(class);
             let score = row.values[class] + number(base.copied().unwrap_or(0.0));
-            let counts = row.given[class] || base.is_some();
+            let counts = row.is_given(class) || base.is_some();
             if counts && best.is_none_or(|(_, highest)| score > highest) {
                 best = Some((class, score));
             }
@@ -207,8 +157,8 @@ impl Classes {
         Winner::Class(best.map_or(0, |(class, _)| class))
     }
 
-    fn finish_two<T: Float>(&self, row: Row<'_, T>, out: &mut [f32]) -> Winner {
-        let [first, second] = [row.given[0], row.given[1]];
+    fn finish_two<T: Number>(&self, row: Row<'_, T>, out: &mut [f32]) -> Winner {
+        let [first, second] = [row.is_given(0), row.is_given(1)];
         let [mut s0, mut s1] = [row.values[0], row.values[1]];
         let mut alone = !second;
         match self.base[..] {
@@ -248,7 +198,11 @@ impl Classes {
     fn write_alone(&self, score: f32, out: &mut [f32]) {
         let pair = match self.post {
             PostTransform::Probit => [probit(score), 0.0],
-            PostTransform::Logistic if self.one_sided || self.base.is_empty() => [logistic(-score), logistic(score)],
+            PostTransform::Logistic if self.one_sided || self.base.is_empty() => {
+                // Both are the same larger part and what is left of it.
+                let larger = logistic(score.abs());
+                if score < 0.0 { [larger, 1.0 - larger] } else { [1.0 - larger, larger] }
+            }
             _ if !self.one_sided && self.base.len() == 1 => [score, 0.0],
             _ if self.one_sided && self.all_positive => [1.0 - score, score],
             _ => [-score, score],
@@ -267,6 +221,6 @@ pub(super) enum Winner {
     Sign(bool),
 }
 
-fn single<T: Float>(value: T) -> f32 {
+fn single<T: Number>(value: T) -> f32 {
     value.to_f32().unwrap_or(f32::NAN)
 }

@@ -22,6 +22,9 @@ pub(super) struct Gives {
     pub(super) weights: &'static str,
 }
 
+/// Features that rows may have; more than any tensor has.
+const MAX_FEATURES: u32 = 1 << 30;
+
 /// Node and tree ids as in the file.
 type Id = (i64, i64);
 
@@ -34,7 +37,7 @@ pub(super) fn forest(
     node: &NodeProto,
     gives: Gives,
     targets: usize,
-) -> TractResult<Forest<f64>> {
+) -> TractResult<Forest> {
     let lists = Lists::read(context, node)?;
     let index = lists.index()?;
     let weights = read_weights(context, node, gives, targets)?;
@@ -44,7 +47,11 @@ pub(super) fn forest(
     for (at, id) in lists.ids.iter().enumerate() {
         let flat = match lists.modes[at] {
             Some(test) => {
-                let feature = u32::try_from(lists.features[at])?;
+                let feature = u32::try_from(lists.features[at]).ok().filter(|feature| *feature < MAX_FEATURES);
+                let Some(feature) = feature else {
+                    let got = lists.features[at];
+                    bail!("attribute 'nodes_featureids': expected 0 to {}, got {got}", MAX_FEATURES - 1);
+                };
                 features = features.max(feature as usize + 1);
                 let to = |child: i64| match index.get(&(id.0, child)) {
                     Some(child) => Ok(*child),
@@ -164,7 +171,7 @@ fn read_weights(
 }
 
 /// Refuses circles. Sharing a subtree is fine: exporters of set membership do it.
-fn check_paths(nodes: &[Node<f64>], roots: &[u32], ids: &[Id]) -> TractResult<()> {
+fn check_paths(nodes: &[Node], roots: &[u32], ids: &[Id]) -> TractResult<()> {
     #[derive(Clone, Copy, PartialEq)]
     enum Seen {
         No,
