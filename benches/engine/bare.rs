@@ -96,7 +96,9 @@ fn tensor(input: &Input, rows: usize) -> ort::Result<DynValue> {
     let (shape, bytes) = (input.shape(rows), input.bytes(rows));
     Ok(match input.values {
         Values::Ids(_) => Tensor::from_array((shape, numbers(&bytes, i64::from_le_bytes)))?.into_dyn(),
-        Values::Floats | Values::Ones => Tensor::from_array((shape, numbers(&bytes, f32::from_le_bytes)))?.into_dyn(),
+        Values::Floats | Values::Units | Values::Ones => {
+            Tensor::from_array((shape, numbers(&bytes, f32::from_le_bytes)))?.into_dyn()
+        }
     })
 }
 

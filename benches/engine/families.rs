@@ -5,6 +5,10 @@ use tract_onnx::pb::tensor_proto::DataType;
 
 use crate::graph::{Graph, Rng, float, floats, int, ints, text, texts};
 
+#[path = "../support/forests.rs"]
+#[expect(dead_code, reason = "rows are made otherwise here")]
+mod forests;
+
 /// A model and what it takes.
 pub(crate) struct Family {
     pub(crate) name: String,
@@ -22,6 +26,8 @@ pub(crate) struct Input {
 #[derive(Clone, Copy)]
 pub(crate) enum Values {
     Floats,
+    /// From 0 to 1.
+    Units,
     /// All ones.
     Ones,
     /// INT64, from 0 to below this.
@@ -40,6 +46,7 @@ impl Input {
         let count = rows * self.row.iter().product::<usize>();
         match self.values {
             Values::Floats => (0..count).flat_map(|_| rng.normal().to_le_bytes()).collect(),
+            Values::Units => (0..count).flat_map(|_| rng.unit().to_le_bytes()).collect(),
             Values::Ones => (0..count).flat_map(|_| 1_f32.to_le_bytes()).collect(),
             Values::Ids(end) => (0..count).flat_map(|_| ((rng.bits() >> 20) as i64 % end).to_le_bytes()).collect(),
         }
@@ -60,6 +67,10 @@ pub(crate) fn families() -> Vec<Family> {
             let name = format!("trees {trees}x{depth} {kind}");
             all.push(family(&name, ensemble(trees, depth, classifier), floats(&[30])));
         }
+    }
+    for shape in &forests::SHAPES[2..] {
+        let input = Input { values: Values::Units, row: vec![shape.features] };
+        all.push(family(&format!("forest {}", shape.name), shape.model(), vec![input]));
     }
     all.extend(digits.ok().map(|model| family("CNN of digits", model, floats(&[64]))));
     all.push(family("small ResNet", resnet(), floats(&[3, 32, 32])));
