@@ -12,6 +12,7 @@ use crate::parameter::{Parameter, Value};
 use crate::tag::Tag;
 use crate::target::Protocol;
 use crate::verify::{Tolerance, Verify};
+use crate::wire_grpc::ModelName;
 
 /// A class of requests, as asked for.
 #[derive(Debug, Clone)]
@@ -19,8 +20,10 @@ pub(crate) struct ClassSpec {
     pub(crate) name: String,
     pub(crate) url: String,
     pub(crate) allow_remote: bool,
-    /// `NAME` or `NAME:VERSION`.
+    /// `NAME` or `NAME:VERSION`; a `{}` in it stands for the number of the model.
     pub(crate) model: String,
+    /// How many models the requests go to in turn, if the name has a `{}`.
+    pub(crate) models: u32,
     pub(crate) protocol: Protocol,
     pub(crate) connections: Option<u32>,
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
@@ -73,6 +76,7 @@ impl ClassSpec {
             url: url.to_owned(),
             allow_remote,
             model: model.to_owned(),
+            models: 1,
             protocol,
             connections: None,
             headers: Vec::new(),
@@ -90,6 +94,14 @@ impl ClassSpec {
             verify: Verify::All,
             tolerance: Tolerance { absolute: 1e-4, relative: 1e-4 },
         }
+    }
+
+    /// Model number `at` of those that the requests go to in turn, counted from 0.
+    pub(crate) fn model_name(&self, at: usize) -> ModelName {
+        let number = at % self.models.max(1) as usize + 1;
+        let model = self.model.replace("{}", &format!("{number:04}"));
+        let (name, version) = model.split_once(':').unwrap_or((&model, ""));
+        ModelName { name: name.to_owned(), version: version.to_owned() }
     }
 
     /// The deadline, if it goes into a header.
@@ -135,5 +147,13 @@ mod tests {
         assert_eq!(parameter.all_parameters(), [("timeout".to_owned(), Value::Int(20_000))]);
         let nothing = spec("--timeout-ms 20 --timeout-by nothing");
         assert_eq!((nothing.header_timeout(), nothing.all_parameters().len()), (None, 0));
+    }
+
+    #[test]
+    fn requests_go_to_several_models_in_turn() {
+        let spec = ClassSpec { model: "m-{}:3".to_owned(), models: 3, ..spec("") };
+        let names = [0, 1, 2, 3].map(|at| spec.model_name(at).path());
+        assert_eq!(names[1..], ["/v2/models/m-0002/versions/3", "/v2/models/m-0003/versions/3", names[0].as_str()]);
+        assert_eq!(ClassSpec { model: "m".to_owned(), models: 1, ..spec }.model_name(7).path(), "/v2/models/m");
     }
 }

@@ -111,9 +111,12 @@ pub(crate) struct TargetArgs {
     /// Server, `http://HOST:PORT`.
     #[arg(long, required_unless_present = "scenario")]
     pub(crate) url: Option<String>,
-    /// Model, `NAME` or `NAME:VERSION`.
+    /// Model, `NAME` or `NAME:VERSION`; with --models and a `{}` in it, several.
     #[arg(long, required_unless_present = "scenario")]
     pub(crate) model: Option<String>,
+    /// Requests go to this many models in turn; their numbers, 0001 and so on, stand for the `{}`.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=9999))]
+    pub(crate) models: u32,
     /// Protocol and encoding.
     #[arg(long, value_enum, default_value = "grpc-raw")]
     pub(crate) protocol: Protocol,

@@ -62,5 +62,20 @@ pub(crate) fn round(value: f64) -> f64 {
 
 /// Microseconds for people.
 pub(crate) fn micros(value: f64) -> String {
-    if value >= 10_000.0 { format!("{:.1} ms", value / 1e3) } else { format!("{value:.1} us") }
+    match value {
+        10_000_000.0.. => format!("{:.1} s", value / 1e6),
+        10_000.0.. => format!("{:.1} ms", value / 1e3),
+        _ => format!("{value:.1} us"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_read_the_unit_that_fits() {
+        assert_eq!([9.94, 10_000.0, 12_345_678.0].map(micros), ["9.9 us", "10.0 ms", "12.3 s"]);
+        assert_eq!((part(1, 3), part(1, 0)), (0.333, 0.0));
+    }
 }

@@ -207,11 +207,31 @@ fn grpc_status(status: &HeaderValue, headers: &HeaderMap) -> Result<(), Failure>
     match code {
         Some(0) => Ok(()),
         Some(code) => {
-            let text = headers.get("grpc-message").map_or("", |text| text.to_str().unwrap_or("")).to_owned();
+            let text = headers.get("grpc-message").map_or_else(String::new, |text| percent_decoded(text.as_bytes()));
             Err(Failure { code: Code::Grpc(code), text })
         }
         None => Err(Failure::transport("grpc-status is not a number")),
     }
+}
+
+/// A status text as it was meant: gRPC sends everything but printable ASCII as `%xx`.
+fn percent_decoded(text: &[u8]) -> String {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((first, tail)) = rest.split_first() {
+        let pair = tail.get(..2).filter(|_| *first == b'%').and_then(|pair| str::from_utf8(pair).ok());
+        match pair.and_then(|pair| u8::from_str_radix(pair, 16).ok()) {
+            Some(byte) => {
+                decoded.push(byte);
+                rest = &tail[2..];
+            }
+            None => {
+                decoded.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
 }
 
 #[cfg(test)]
@@ -261,6 +281,11 @@ mod tests {
             headers: Vec::new(),
         };
         GrpcClient::new(target, INFER, vec![Bytes::from_static(&[0; 5]).into()], None).unwrap()
+    }
+
+    #[test]
+    fn status_texts_are_readable() {
+        assert_eq!(percent_decoded(b"model%20'm':%20%C3%A9 100% %zz"), "model 'm': \u{e9} 100% %zz");
     }
 
     #[tokio::test]

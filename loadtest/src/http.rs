@@ -25,6 +25,8 @@ type Connection = SendRequest<Full<Bytes>>;
 /// A body to send and, if binary tensors follow its JSON, the length of the JSON.
 #[derive(Debug)]
 pub(crate) struct Body {
+    /// Of the model.
+    pub(crate) path: String,
     pub(crate) message: Message,
     pub(crate) json_length: Option<usize>,
 }
@@ -48,7 +50,7 @@ impl HttpClient {
     /// # Errors
     /// A header or model name that HTTP does not allow.
     pub(crate) fn new(target: Target, bodies: Vec<Body>, timeout: Option<Duration>) -> Result<Self> {
-        let head = |body: Body| Ok((request(&target, body.json_length, timeout)?, body.message));
+        let head = |body: Body| Ok((request(&target, &body, timeout)?, body.message));
         let requests = bodies.into_iter().map(head).collect::<Result<_>>()?;
         let permits = Semaphore::new(target.connections);
         Ok(Self {
@@ -126,13 +128,13 @@ impl HttpClient {
     }
 }
 
-fn request(target: &Target, json_length: Option<usize>, timeout: Option<Duration>) -> Result<Request<()>> {
-    let kind = if json_length.is_some() { "application/octet-stream" } else { "application/json" };
-    let mut request = Request::post(format!("{}/infer", target.model.path()))
+fn request(target: &Target, body: &Body, timeout: Option<Duration>) -> Result<Request<()>> {
+    let kind = if body.json_length.is_some() { "application/octet-stream" } else { "application/json" };
+    let mut request = Request::post(format!("{}/infer", body.path))
         .header(header::HOST, &target.authority)
         .header(header::CONTENT_TYPE, kind)
         .header(header::USER_AGENT, concat!("weir-loadtest/", env!("CARGO_PKG_VERSION")));
-    if let Some(length) = json_length {
+    if let Some(length) = body.json_length {
         request = request.header(JSON_LENGTH_HEADER, length);
     }
     if let Some(timeout) = timeout {

@@ -21,6 +21,8 @@ const CHANNELS: i64 = 64;
 const SMALL_SIDE: i64 = 8;
 /// Height and width of the large network's input.
 const LARGE_SIDE: i64 = 64;
+/// Height and width of pictures that are only averaged: 3 kB, 48 kB and 602 kB a row, next to nothing to compute.
+const PICTURES: [i64; 3] = [16, 64, 224];
 /// What the small model of every scenario looks like: a classifier of 30 features.
 const TINY: [i64; 4] = [30, 128, 64, 2];
 
@@ -44,6 +46,7 @@ pub(crate) fn make(args: &MakeModelsArgs) -> Result<Vec<String>> {
         ("load-flood".to_owned(), cnn(4, SMALL_SIDE, args.cnn_layers)),
         ("load-slow".to_owned(), cnn(5, LARGE_SIDE, args.slow_layers)),
     ];
+    models.extend(PICTURES.map(|side| (format!("load-picture-{side}"), picture(side))));
     models.extend(
         (1..=args.copies).map(|number| (format!("load-copy-{number:04}"), tiny(u64::from(number) + 100, false))),
     );
@@ -105,6 +108,14 @@ fn cnn(seed: u64, side: i64, layers: u32) -> Model {
     chain.push("Flatten", &[], Vec::new());
     chain.dense(CHANNELS, 10);
     chain.finish("y", &[10])
+}
+
+/// The mean of each of three channels: a model whose cost is that of getting the row there.
+fn picture(side: i64) -> Model {
+    let mut chain = Chain::new(0, batched("x", &[3, side, side]));
+    chain.push("GlobalAveragePool", &[], Vec::new());
+    chain.push("Flatten", &[], Vec::new());
+    chain.finish("y", &[3])
 }
 
 impl Chain {
@@ -192,7 +203,7 @@ mod tests {
 
     #[test]
     fn graphs_are_whole() {
-        for model in [tiny(1, false), tiny(1, true), cnn(1, SMALL_SIDE, 3)] {
+        for model in [tiny(1, false), tiny(1, true), cnn(1, SMALL_SIDE, 3), picture(16)] {
             check(&model);
             assert_eq!(Model::decode(&model.encode_to_vec()[..]).unwrap(), model);
         }
@@ -210,8 +221,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().to_owned();
         let args = MakeModelsArgs { directory: path.clone(), copies: 2, cnn_layers: 1, slow_layers: 1 };
-        assert_eq!(make(&args).unwrap().len(), 7);
-        for name in ["load-tiny", "load-tagged", "load-cnn", "load-flood", "load-slow", "load-copy-0002"] {
+        assert_eq!(make(&args).unwrap().len(), 10);
+        for name in
+            ["load-tiny", "load-tagged", "load-cnn", "load-flood", "load-slow", "load-picture-224", "load-copy-0002"]
+        {
             let bytes = fs::read(path.join(name).join("1/model.onnx")).unwrap();
             check(&Model::decode(&bytes[..]).unwrap());
         }

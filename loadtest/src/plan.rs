@@ -105,6 +105,7 @@ fn base(args: &RunArgs) -> ClassSpec {
         url: target.url.clone().unwrap_or_default(),
         allow_remote: target.allow_remote,
         model,
+        models: target.models,
         protocol: target.protocol,
         connections: target.connections,
         headers: target.headers.clone(),

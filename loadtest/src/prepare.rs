@@ -17,13 +17,15 @@ use crate::sender::{Call, Client, Sender as _};
 use crate::session::Side;
 use crate::target::{Protocol, Target, resolve};
 use crate::verify::{self, Checker};
-use crate::wire_grpc::ModelName;
 use crate::{wire_grpc, wire_http};
 
 const GRPC_CONNECTIONS: usize = 4;
 const HTTP_OPEN_CONNECTIONS: usize = 64;
 /// Tagged requests that are under way have a copy of their own each; together they may not be larger than this.
 const MAX_COPIES: usize = 4 << 30;
+
+/// Cases of a class, over all its models.
+const MAX_CASES: usize = 65_536;
 
 /// Everything that is needed to send these classes at this load.
 ///
@@ -44,12 +46,11 @@ pub(crate) async fn side(specs: &[ClassSpec], load: &Load) -> Result<Side> {
 /// Where the requests of a class go.
 fn target(spec: &ClassSpec, load: &Load) -> Result<Target> {
     let (address, authority) = resolve(&spec.url, spec.allow_remote)?;
-    let (name, version) = spec.model.split_once(':').unwrap_or((&spec.model, ""));
     Ok(Target {
         address,
         authority,
         protocol: spec.protocol,
-        model: ModelName { name: name.to_owned(), version: version.to_owned() },
+        model: spec.model_name(0),
         connections: connections(spec, load),
         headers: spec.headers.clone(),
     })
@@ -64,10 +65,17 @@ async fn cases(spec: &ClassSpec, target: &Target) -> Result<Vec<Case>> {
             case::from_specs(&inputs, spec.seed, spec.variants)?
         }
     };
-    match spec.rows {
-        Some(rows) => case::with_rows(&cases, rows as usize),
-        None => Ok(cases),
+    let cases = match spec.rows {
+        Some(rows) => case::with_rows(&cases, rows as usize)?,
+        None => cases,
+    };
+    // Every model gets every case: case number `at` goes to model `at % models`.
+    let models = spec.models.max(1) as usize;
+    if cases.len().saturating_mul(models) > MAX_CASES {
+        let what = format!("{} cases for each of {models} models are more than {MAX_CASES}", cases.len());
+        return Err(Fault::new(&spec.name, what));
     }
+    Ok(cases.into_iter().flat_map(|case| std::iter::repeat_n(case, models)).collect())
 }
 
 async fn class(spec: &ClassSpec, target: Target, mut cases: Vec<Case>, load: &Load) -> Result<Class<Client>> {
@@ -106,18 +114,20 @@ fn client(spec: &ClassSpec, target: Target, cases: &[Case], tagged: Option<usize
     match target.protocol {
         Protocol::GrpcRaw | Protocol::GrpcTyped => {
             let typed = target.protocol == Protocol::GrpcTyped;
-            let encode = |case| message(wire_grpc::encode(&target.model, case, typed, &parameters)?, false);
-            let messages = cases.iter().map(encode).collect::<Result<Vec<_>>>()?;
+            let encode =
+                |(at, case)| message(wire_grpc::encode(&spec.model_name(at), case, typed, &parameters)?, false);
+            let messages = cases.iter().enumerate().map(encode).collect::<Result<Vec<_>>>()?;
             let own = messages.iter().map(Message::own_bytes).max().unwrap_or(0);
             Ok((Client::Grpc(GrpcClient::new(target, grpc::INFER, messages, timeout)?), own))
         }
         Protocol::HttpJson | Protocol::HttpBinary => {
             let binary = target.protocol == Protocol::HttpBinary;
-            let encode = |case| {
+            let encode = |(at, case)| {
                 let body = wire_http::encode(case, binary, &parameters)?;
-                Ok(Body { message: message(body.bytes, !binary)?, json_length: body.json_length })
+                let message = message(body.bytes, !binary)?;
+                Ok(Body { path: spec.model_name(at).path(), message, json_length: body.json_length })
             };
-            let bodies = cases.iter().map(encode).collect::<Result<Vec<_>>>()?;
+            let bodies = cases.iter().enumerate().map(encode).collect::<Result<Vec<_>>>()?;
             let own = bodies.iter().map(|body| body.message.own_bytes()).max().unwrap_or(0);
             Ok((Client::Http(HttpClient::new(target, bodies, timeout)?), own))
         }
@@ -198,6 +208,8 @@ mod tests {
     async fn variants_are_different_requests() {
         assert_eq!(prepared("--variants 5").await.unwrap().classes[0].cases, 5);
         assert_eq!(prepared("--variants 5 --rows 3").await.unwrap().rows, [3]);
+        assert_eq!(prepared("--variants 5 --models 7").await.unwrap().classes[0].cases, 35);
+        assert!(prepared("--variants 65536 --models 2").await.is_err());
     }
 
     #[tokio::test]

@@ -38,6 +38,7 @@ struct Class {
     name: Option<String>,
     url: Option<String>,
     model: Option<String>,
+    models: Option<u32>,
     protocol: Option<Protocol>,
     connections: Option<u32>,
     #[serde(default = "one")]
@@ -130,6 +131,7 @@ impl Class {
             return Err(fault("timeout_ms: expected 1 to 3600000"));
         }
         let variants = self.variants.unwrap_or(base.variants);
+        spec.models = self.models.unwrap_or(base.models);
         let connections = self.connections.or(base.connections);
         if !(1..=MAX_VARIANTS).contains(&variants) || self.rows == Some(0) || connections == Some(0) {
             return Err(fault("expected at least 1 of variants (at most 65536), rows and connections"));

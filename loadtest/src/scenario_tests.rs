@@ -84,3 +84,14 @@ fn what_is_wrong_is_named() {
         assert!(fault.contains(named), "{text}: {fault}");
     }
 }
+
+#[test]
+fn the_demo_scenario_is_valid() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/demo.toml");
+    let classes = super::read(&path, &base("")).unwrap();
+    assert_eq!(classes.iter().map(|class| class.weight).sum::<u32>(), 100);
+    for class in &classes {
+        let Source::Golden(golden) = &class.source else { continue };
+        assert!(golden.is_file(), "{}", golden.display());
+    }
+}
