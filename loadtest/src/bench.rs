@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, CpuTime};
 use crate::error::Result;
 use crate::mix::Mix;
 use crate::sender::{Call, Code, Failure, Sender};
@@ -71,6 +71,8 @@ pub(crate) struct Bench<S, C> {
     pub(crate) clock: C,
     pub(crate) stop: Stop,
     pub(crate) window: Window,
+    /// The server's process, if it is watched.
+    server: Option<u32>,
     counts: Mutex<Counts>,
 }
 
@@ -102,8 +104,8 @@ pub(crate) struct Measured {
     pub(crate) timeline: Option<Timeline>,
     /// The time over which `tally.arrived` was counted.
     pub(crate) elapsed: Duration,
-    /// CPU time of this process in the window.
-    pub(crate) cpu: Duration,
+    /// CPU time in the window.
+    pub(crate) cpu: CpuTime,
 }
 
 impl<S: Sender, C: Clock> Bench<S, C> {
@@ -124,8 +126,19 @@ impl<S: Sender, C: Clock> Bench<S, C> {
             clock,
             stop: stop.clone(),
             window,
+            server: None,
             counts: Mutex::new(counts),
         })
+    }
+
+    /// The same, with the CPU time of the server's process.
+    pub(crate) fn watching(self, server: Option<u32>) -> Self {
+        Self { server, ..self }
+    }
+
+    /// CPU time used so far.
+    pub(crate) fn cpu_time(&self) -> CpuTime {
+        CpuTime::now(self.server)
     }
 
     /// Sends one request that was intended for `intended`, counts it, and says when it was done.
@@ -176,7 +189,7 @@ impl<S: Sender, C: Clock> Bench<S, C> {
     }
 
     /// The result, once sending has ended; `cpu` was used in the window and `unanswered` requests were given up.
-    pub(crate) fn finish(&self, end: End, cpu: Duration, unanswered: usize) -> Result<Measured> {
+    pub(crate) fn finish(&self, end: End, cpu: CpuTime, unanswered: usize) -> Result<Measured> {
         // Tasks that are being aborted may still hold the bench, so the counts are taken out rather than the bench apart.
         let mut counts = self.counts.lock();
         counts.rest.give_up(unanswered);

@@ -145,7 +145,7 @@ impl Probe {
             goodput,
             held: goodput >= hold - crossing.min(0.02),
             latency_us: Percentiles::of(&tally.latency),
-            client_cores: round(share(measured.cpu, measured.elapsed)),
+            client_cores: round(share(measured.cpu.client, measured.elapsed)),
         }
     }
 }

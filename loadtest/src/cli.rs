@@ -135,6 +135,9 @@ pub(crate) struct TargetArgs {
     /// How the deadline is sent.
     #[arg(long, value_enum, default_value = "header")]
     pub(crate) timeout_by: TimeoutBy,
+    /// The server's process on this machine: its CPU time per request is reported (Linux).
+    #[arg(long, value_name = "PID")]
+    pub(crate) server_pid: Option<u32>,
     /// Allow servers on other machines. Make sure they are yours.
     #[arg(long)]
     pub(crate) allow_remote: bool,
@@ -248,6 +251,9 @@ pub(crate) struct VsArgs {
     /// Which of the second server's answers are verified, if others.
     #[arg(long, requires = "vs", value_enum, value_name = "WHICH")]
     pub(crate) vs_verify: Option<Verify>,
+    /// The second server's process, as --server-pid.
+    #[arg(long, requires = "vs", value_name = "PID")]
+    pub(crate) vs_pid: Option<u32>,
     /// Rounds per server; the durations are divided among them.
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) rounds: u32,

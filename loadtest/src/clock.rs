@@ -49,11 +49,46 @@ impl Clock for SystemClock {
     }
 }
 
-/// CPU time this process has used so far.
-pub(crate) fn cpu_time() -> Duration {
-    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    let seconds = u64::try_from(used.tv_sec).unwrap_or(0);
-    Duration::new(seconds, u32::try_from(used.tv_nsec).unwrap_or(0))
+/// CPU time used so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct CpuTime {
+    /// By this process.
+    pub(crate) client: Duration,
+    /// By all threads of the server that is watched, if one is and the machine tells.
+    pub(crate) server: Option<Duration>,
+}
+
+impl CpuTime {
+    /// Until now; `server` is a process of this machine.
+    pub(crate) fn now(server: Option<u32>) -> Self {
+        let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        let seconds = u64::try_from(used.tv_sec).unwrap_or(0);
+        let client = Duration::new(seconds, u32::try_from(used.tv_nsec).unwrap_or(0));
+        Self { client, server: server.and_then(of_process) }
+    }
+
+    /// Since an earlier time.
+    pub(crate) fn since(self, earlier: Self) -> Self {
+        let server = self.server.zip(earlier.server).map(|(now, then)| now.saturating_sub(then));
+        Self { client: self.client.saturating_sub(earlier.client), server }
+    }
+
+    /// Adds that of another run.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.client += other.client;
+        self.server = self.server.zip(other.server).map(|(mine, theirs)| mine + theirs);
+    }
+}
+
+/// The sum over a process's threads, in nanoseconds as Linux counts them; nothing elsewhere.
+fn of_process(pid: u32) -> Option<Duration> {
+    let mut nanos = 0_u64;
+    for task in std::fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
+        // A thread that ends meanwhile is left out.
+        let Ok(text) = std::fs::read_to_string(task.path().join("schedstat")) else { continue };
+        nanos += text.split_whitespace().next()?.parse::<u64>().ok()?;
+    }
+    Some(Duration::from_nanos(nanos))
 }
 
 #[cfg(target_os = "linux")]
@@ -133,6 +168,18 @@ mod tests {
             assert!(clock.now() >= at);
         }
         clock.sleep_until(Duration::ZERO).await;
-        assert!(cpu_time() > Duration::ZERO);
+    }
+
+    #[test]
+    fn cpu_time_is_that_of_the_process_asked_for() {
+        let before = CpuTime::now(Some(std::process::id()));
+        assert!(before.client > Duration::ZERO);
+        if cfg!(target_os = "linux") {
+            assert!(before.server.is_some_and(|server| server > Duration::ZERO));
+        }
+        let mut used = CpuTime::now(Some(std::process::id())).since(before);
+        used.add(CpuTime { client: Duration::from_secs(1), server: None });
+        assert!(used.client >= Duration::from_secs(1) && used.server.is_none());
+        assert_eq!(CpuTime::now(None).server, None);
     }
 }

@@ -25,6 +25,9 @@ struct Ratios {
     p50: Spread,
     p99: Spread,
     client_cpu: Spread,
+    /// Only with `--server-pid` and `--vs-pid`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server_cpu: Option<Spread>,
 }
 
 /// The median of the rounds' ratios and how far they lie apart.
@@ -57,6 +60,8 @@ impl ComparisonReport {
                 p50: spread(|figures| figures.p50 as f64),
                 p99: spread(|figures| figures.p99 as f64),
                 client_cpu: spread(|figures| figures.client_cpu),
+                server_cpu: (sides.0.pid.is_some() && sides.1.pid.is_some())
+                    .then(|| spread(|figures| figures.server_cpu)),
             },
             rounds: comparison.rounds.iter().map(line).collect(),
         }
@@ -72,12 +77,14 @@ impl Shown for ComparisonReport {
     fn table(&self) -> String {
         let mut ratios = Table::default();
         ratios.row("ratio first/second", ["median", "min", "max"].map(str::to_owned));
-        for (label, spread) in [
-            ("throughput", self.ratio.throughput),
-            ("p50", self.ratio.p50),
-            ("p99", self.ratio.p99),
-            ("client CPU", self.ratio.client_cpu),
-        ] {
+        let spreads = [
+            ("throughput", Some(self.ratio.throughput)),
+            ("p50", Some(self.ratio.p50)),
+            ("p99", Some(self.ratio.p99)),
+            ("client CPU", Some(self.ratio.client_cpu)),
+            ("server CPU", self.ratio.server_cpu),
+        ];
+        for (label, spread) in spreads.into_iter().filter_map(|(label, spread)| Some((label, spread?))) {
             ratios.row(label, [spread.median, spread.min, spread.max].map(|ratio| format!("{ratio:.3}")));
         }
         let headlines = format!("first   {}second  {}", self.first.headline(), self.second.headline());
@@ -107,7 +114,7 @@ mod tests {
     use super::*;
 
     fn figures(throughput: f64) -> RoundFigures {
-        RoundFigures { throughput, p50: 1, p99: 0, client_cpu: 1.0 }
+        RoundFigures { throughput, p50: 1, p99: 0, client_cpu: 1.0, server_cpu: 0.0 }
     }
 
     #[test]

@@ -154,13 +154,13 @@ async fn measure(args: &RunArgs, stop: &Stop) -> Result<Vec<String>> {
         let report = capacity::find(args, &plan, stop).await?;
         return print(plan.output, &report).map(|()| report.complaints());
     }
-    let first = prepare::side(&plan.classes, &plan.load).await?;
+    let first = prepare::side(&plan.classes, &plan.load).await?.watching(args.target.server_pid);
     let Some((versus, rounds)) = &plan.versus else {
         let measured = first.measure(&plan.load, &plan.bounds, stop).await?;
         let report = Report::new(&plan, &first, &measured, stop.is_set());
         return print(plan.output, &report).map(|()| report.complaints());
     };
-    let second = prepare::side(versus, &plan.load).await?;
+    let second = prepare::side(versus, &plan.load).await?.watching(args.vs.vs_pid);
     let (load, bounds, rounds) = (&plan.load, &plan.bounds, *rounds);
     let comparison = Duel { first: &first, second: &second, load, bounds, rounds }.run(stop).await?;
     let report = ComparisonReport::new(&plan, (&first, &second), &comparison, stop.is_set());

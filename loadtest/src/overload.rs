@@ -149,7 +149,7 @@ impl Stage {
             expired,
             dropped: tally.dropped,
             send_lag_us: Percentiles::of(&tally.send_lag),
-            client_cores: round(share(measured.cpu, measured.elapsed)),
+            client_cores: round(share(measured.cpu.client, measured.elapsed)),
         }
     }
 }

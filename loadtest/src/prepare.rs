@@ -40,7 +40,8 @@ pub(crate) async fn side(specs: &[ClassSpec], load: &Load) -> Result<Side> {
         rows.push(case::rows(&cases));
         classes.push(class(spec, target, cases, load).await?);
     }
-    Ok(Side { specs: specs.to_vec(), classes: classes.into(), rows, connections: connections_of(specs, load) })
+    let connections = connections_of(specs, load);
+    Ok(Side { specs: specs.to_vec(), classes: classes.into(), rows, connections, pid: None })
 }
 
 /// Where the requests of a class go.

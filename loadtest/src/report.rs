@@ -55,6 +55,9 @@ pub(crate) struct Report {
     pub(crate) swapped: u64,
     pub(crate) first_mismatch: Option<String>,
     pub(crate) client_cpu_us_per_request: Option<f64>,
+    /// With `--server-pid`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) server_cpu_us_per_request: Option<f64>,
     /// Cores the generator kept busy; it runs on one, so near 1 the figures are its limit.
     pub(crate) client_cores: f64,
     /// The classes of a scenario.
@@ -144,8 +147,9 @@ impl Report {
             swapped: tally.swapped,
             first_mismatch: tally.first_mismatch.clone(),
             client_cpu_us_per_request: (tally.arrived > 0)
-                .then(|| round(cpu.as_secs_f64() * 1e6 / tally.arrived as f64)),
-            client_cores: round(share(*cpu, *elapsed)),
+                .then(|| round(cpu.client.as_secs_f64() * 1e6 / tally.arrived as f64)),
+            server_cpu_us_per_request: measured.server_cpu().map(round),
+            client_cores: round(share(cpu.client, *elapsed)),
             classes: if mixed { errors.classes(side, measured) } else { Vec::new() },
             slices: measured.timeline.as_ref().map(slices).unwrap_or_default(),
         }

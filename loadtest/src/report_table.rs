@@ -43,6 +43,7 @@ pub(crate) fn columns(reports: &[&Report]) -> String {
     row("warm-up errors", &|r| (r.warmup_errors > 0).then(|| r.warmup_errors.to_string()));
     row("resent", &|r| (r.resent > 0).then(|| r.resent.to_string()));
     row("client CPU", &|r| r.client_cpu_us_per_request.map(|cpu| format!("{cpu:.2} us/request")));
+    row("server CPU", &|r| r.server_cpu_us_per_request.map(|cpu| format!("{cpu:.2} us/request")));
     row("client cores", &|r| Some(format!("{:.2}", r.client_cores)));
     table.render()
 }

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::bench::{Bench, Bounds, Measured, join_all};
-use crate::clock::{Clock, cpu_time};
+use crate::clock::Clock;
 use crate::error::Result;
 use crate::profile::Profile;
 use crate::sender::Sender;
@@ -34,14 +34,14 @@ pub(crate) async fn run<S: Sender, C: Clock>(
         () = bench.clock.sleep_until(bench.window.start) => {}
         () = bench.stop.wait() => {}
     }
-    let cpu_before = cpu_time();
+    let cpu_before = bench.cpu_time();
     tokio::select! {
         () = bench.clock.sleep_until(bench.window.end) => {}
         () = join_all(&mut tasks) => {}
         () = bench.stop.wait() => {}
     }
     let end = bench.end();
-    let cpu = cpu_time().saturating_sub(cpu_before);
+    let cpu = bench.cpu_time().since(cpu_before);
     // Callers stop by themselves after their last answer; those still waiting after the grace are given up.
     let _ = timeout(bench.grace(bounds), join_all(&mut tasks)).await;
     bench.finish(end, cpu, tasks.len())

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use crate::arrivals::{Arrivals, Spacing};
 use crate::bench::{Bench, Bounds, Measured, join_all, reap};
-use crate::clock::{Clock, cpu_time};
+use crate::clock::{Clock, CpuTime};
 use crate::error::Result;
 use crate::profile::Profile;
 use crate::sender::Sender;
@@ -53,7 +53,7 @@ pub(crate) async fn run<S: Sender, C: Clock>(bench: Bench<S, C>, bounds: &Bounds
             }
             if due >= bench.window.start {
                 left -= 1;
-                cpu_before.get_or_insert_with(cpu_time);
+                cpu_before.get_or_insert_with(|| bench.cpu_time());
             }
             flight.depart(due);
             due = arrivals.next();
@@ -67,7 +67,7 @@ pub(crate) async fn run<S: Sender, C: Clock>(bench: Bench<S, C>, bounds: &Bounds
         }
     }
     let end = bench.end();
-    let cpu = cpu_before.map_or(Duration::ZERO, |before| cpu_time().saturating_sub(before));
+    let cpu = cpu_before.map_or_else(CpuTime::default, |before| bench.cpu_time().since(before));
     let _ = timeout(bench.grace(bounds), join_all(&mut flight.tasks)).await;
     bench.finish(end, cpu, flight.tasks.len())
 }

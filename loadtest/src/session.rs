@@ -21,6 +21,8 @@ pub(crate) struct Side {
     pub(crate) rows: Vec<u64>,
     /// Connections of all classes together.
     pub(crate) connections: usize,
+    /// The server's process, if its CPU time is to be counted.
+    pub(crate) pid: Option<u32>,
 }
 
 /// One round of a comparison, seen from both servers.
@@ -40,6 +42,8 @@ pub(crate) struct RoundFigures {
     pub(crate) p99: u64,
     /// CPU time of the generator, nanoseconds per answer.
     pub(crate) client_cpu: f64,
+    /// CPU time of the server, likewise; 0 if it is not watched.
+    pub(crate) server_cpu: f64,
 }
 
 /// Both servers' sums and their rounds.
@@ -51,9 +55,14 @@ pub(crate) struct Comparison {
 }
 
 impl Side {
+    /// The same, with the CPU time of the server's process.
+    pub(crate) fn watching(self, pid: Option<u32>) -> Self {
+        Self { pid, ..self }
+    }
+
     /// One run.
     pub(crate) async fn measure(&self, load: &Load, bounds: &Bounds, stop: &Stop) -> Result<Measured> {
-        let bench = Bench::new(Arc::clone(&self.classes), SystemClock::start(), bounds, stop)?;
+        let bench = Bench::new(Arc::clone(&self.classes), SystemClock::start(), bounds, stop)?.watching(self.pid);
         match load {
             Load::Closed { callers } => run_closed::run(bench, bounds, callers).await,
             Load::Open(open) => run_open::run(bench, bounds, open).await,
@@ -67,6 +76,12 @@ impl Side {
 }
 
 impl Measured {
+    /// CPU time of the server per answer, microseconds.
+    pub(crate) fn server_cpu(&self) -> Option<f64> {
+        let server = self.cpu.server.filter(|_| self.tally.arrived > 0)?;
+        Some(server.as_secs_f64() * 1e6 / self.tally.arrived as f64)
+    }
+
     /// Answers per second over the measured time.
     pub(crate) fn throughput(&self) -> f64 {
         per_second(self.tally.arrived, self.elapsed)
@@ -80,15 +95,16 @@ impl Measured {
     fn figures(&self) -> RoundFigures {
         let latency = &self.tally.latency;
         let (p50, p99) = (latency.value_at_quantile(0.5), latency.value_at_quantile(0.99));
-        let client_cpu = self.cpu.as_nanos() as f64 / self.tally.arrived.max(1) as f64;
-        RoundFigures { throughput: self.throughput(), p50, p99, client_cpu }
+        let each = |cpu: Duration| cpu.as_nanos() as f64 / self.tally.arrived.max(1) as f64;
+        let (client_cpu, server_cpu) = (each(self.cpu.client), self.cpu.server.map_or(0.0, each));
+        RoundFigures { throughput: self.throughput(), p50, p99, client_cpu, server_cpu }
     }
 
     fn absorb(&mut self, other: &Self) {
         self.tally.absorb(&other.tally);
         self.classes.iter_mut().zip(&other.classes).for_each(|(mine, theirs)| mine.absorb(theirs));
         self.elapsed += other.elapsed;
-        self.cpu += other.cpu;
+        self.cpu.add(other.cpu);
     }
 }
 

@@ -83,7 +83,9 @@ fn an_open_loop_sends_what_was_asked() {
 fn two_servers_are_compared() {
     let (first, second) = (Echo::start("grpc"), Echo::start("http"));
     let versus = ["--vs", &second.url, "--vs-protocol", "http-json", "--rounds", "3", "--requests", "300"];
-    let output = run(&first.url, &[&["--input", "x:FP32:1x2"], &versus[..]].concat());
+    let pids = [first.child.id().to_string(), second.child.id().to_string()];
+    let watched = ["--server-pid", &pids[0], "--vs-pid", &pids[1]];
+    let output = run(&first.url, &[&["--input", "x:FP32:1x2"], &versus[..], &watched].concat());
     let report = json(&output);
     assert!(output.status.success(), "{report:#}");
     assert_eq!(report["rounds"].as_array().unwrap().len(), 3);
@@ -91,6 +93,10 @@ fn two_servers_are_compared() {
     let ratio = &report["ratio"]["throughput"];
     let [min, median, max] = ["min", "median", "max"].map(|key| ratio[key].as_f64().unwrap());
     assert!(0.0 < min && min <= median && median <= max, "{ratio}");
+    if cfg!(target_os = "linux") {
+        assert!(report["first"]["server_cpu_us_per_request"].as_f64().unwrap() > 0.0, "{report:#}");
+        assert!(report["ratio"]["server_cpu"]["median"].as_f64().unwrap() > 0.0, "{report:#}");
+    }
 }
 
 #[test]
