@@ -102,6 +102,7 @@ fn links_lead_to_files() {
         "docs/adr/README.md",
         "docs/engines.md",
         "docs/ops-api.md",
+        "docs/performance.md",
         "models/README.md",
         "deploy/README.md",
         "loadtest/README.md",
