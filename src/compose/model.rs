@@ -85,8 +85,8 @@ impl Target {
     ///
     /// # Errors
     /// As [`crate::scheduler::Lane::run`].
-    pub async fn run(&self, rows: Rows, deadline: Option<Instant>) -> Result<Answer, Error> {
-        self.servable.lane.run(rows, deadline).await
+    pub fn run(&self, rows: Rows, deadline: Option<Instant>) -> impl Future<Output = Result<Answer, Error>> + Send {
+        self.servable.lane.run(rows, deadline)
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod about;
 mod answers;
+mod asked;
 mod ticket;
 
 use std::{
@@ -18,16 +19,18 @@ use tokio::sync::watch;
 use crate::{
     compose::{
         Call, Callable, Prediction, PredictionSink, Reply, Route, Routes, RoutesConfig, RoutesError, ScoreSink, Tables,
-        Target,
     },
     observe::Metrics,
     registry::{ModelEntry, Registry},
+    scheduler::Answer,
     types::{
         Error, ErrorCode, InferRequest, InferResponse, NamedTensor, Params, Protocol, Readiness, RequestedOutput,
-        ServerMetadata, Signature, Tensor, VersionRef,
+        ServerMetadata, Signature, Tensor, TensorSpec, VersionRef,
     },
 };
 
+pub use asked::Asked;
+use asked::{Of, Question};
 pub use ticket::Ticket;
 
 /// Protocol extensions that work.
@@ -113,36 +116,61 @@ impl Gateway {
     /// # Errors
     /// Any code but those of operators' writes; the text names what is wrong and what was expected.
     pub async fn infer(&self, request: InferRequest, ticket: &mut Ticket<'_>) -> Result<InferResponse, Error> {
+        let asked = self.ask(request, ticket)?;
+        self.answer(asked, ticket).await
+    }
+
+    /// The first half of [`Gateway::infer`]: everything that can be said at once. What is left of the request afterwards is
+    /// small, and so is the future that waits for its answer.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the request.
+    pub fn ask(&self, request: InferRequest, ticket: &mut Ticket<'_>) -> Result<Asked, Error> {
         match self.callable(&request.model, &request.version, ticket)? {
-            Callable::Model(target) => self.ask_model(&target, request, ticket).await,
-            // Routes are deep; in a box they do not make the future of every request as large as theirs.
-            Callable::Route(route) => Box::pin(self.ask_route(&route, request, ticket)).await,
+            Callable::Model(target) => {
+                let rows = target.accept(&request, self.options.max_request_rows)?;
+                let wanted = wanted(&target.servable().signature, &request.outputs)?;
+                let deadline = Call::new(&request, &*self.sink)?.deadline(&target.servable().spec);
+                ticket.rows = rows.rows;
+                let InferRequest { id, context, .. } = request;
+                let received = context.received;
+                Ok(Asked::model(Question { target, wanted, deadline, id, received }, rows))
+            }
+            Callable::Route(route) => Ok(Asked::route(route, request)),
         }
     }
 
-    async fn ask_model(
-        &self,
-        target: &Target,
-        request: InferRequest,
-        ticket: &mut Ticket<'_>,
-    ) -> Result<InferResponse, Error> {
-        let rows = target.accept(&request, self.options.max_request_rows)?;
-        let signature = &target.servable().signature;
-        let wanted = wanted(signature, &request.outputs)?;
-        let deadline = Call::new(&request, &*self.sink)?.deadline(&target.servable().spec);
-        ticket.rows = rows.rows;
-        let answer = target.run(rows, deadline).await?;
+    /// The second half: has it answered.
+    ///
+    /// # Errors
+    /// As [`Gateway::infer`].
+    pub async fn answer(&self, asked: Asked, ticket: &mut Ticket<'_>) -> Result<InferResponse, Error> {
+        match asked.0 {
+            Of::Model(question, rows) => {
+                let answer = question.target.run(rows, question.deadline).await?;
+                Ok(self.answered(question, answer))
+            }
+            // Routes are deep; in a box they do not make the future of every request as large as theirs.
+            Of::Route(asked) => {
+                let (route, request) = *asked;
+                Box::pin(self.ask_route(&route, request, ticket)).await
+            }
+        }
+    }
+
+    fn answered(&self, question: Question, answer: Answer) -> InferResponse {
+        let target = &question.target;
         let (series, scores) = (target.series(), target.scores());
         self.sink.predicted(&Prediction { series, scores, outputs: &answer.outputs });
         let mut stamps = answer.stamps;
-        stamps.received = request.context.received;
-        Ok(InferResponse {
+        stamps.received = question.received;
+        InferResponse {
             answered: target.answered().clone(),
-            id: request.id,
+            id: question.id,
             params: Params::default(),
-            outputs: select(signature, &answer.outputs, &wanted),
+            outputs: select(&target.servable().signature, answer.outputs, question.wanted.as_deref()),
             stamps,
-        })
+        }
     }
 
     async fn ask_route(
@@ -158,7 +186,7 @@ impl Gateway {
         let call = Call::new(&request, &*self.sink)?;
         let Reply { outputs, mut stamps, facts, path } = route.run(rows, call).await?;
         stamps.received = request.context.received;
-        let mut outputs = select(route.signature(), &outputs, &wanted);
+        let mut outputs = select(route.signature(), outputs, wanted.as_deref());
         if explain {
             outputs.push(answers::path(path)?);
         }
@@ -170,8 +198,7 @@ impl Gateway {
     fn callable(&self, name: &str, version: &VersionRef, ticket: &mut Ticket<'_>) -> Result<Callable, Error> {
         let table = self.tables.load();
         let node = table.node(name)?;
-        ticket.refused = Some(Arc::clone(node.refused()));
-        let callable = node.callable(version)?;
+        let callable = node.callable(version).inspect_err(|_| ticket.refused = Some(Arc::clone(node.refused())))?;
         ticket.callable = Some(callable.clone());
         Ok(callable)
     }
@@ -262,18 +289,24 @@ impl fmt::Debug for Gateway {
     }
 }
 
-/// Indices of the outputs wanted, in the order asked for; all when none is named.
-fn wanted(signature: &Signature, outputs: &[RequestedOutput]) -> Result<Vec<usize>, Error> {
+/// Indices of the outputs wanted, in the order asked for; `None` = all, in the model's order.
+type Wanted = Option<Vec<usize>>;
+
+fn wanted(signature: &Signature, outputs: &[RequestedOutput]) -> Result<Wanted, Error> {
     if outputs.is_empty() {
-        return Ok((0..signature.outputs.len()).collect());
+        return Ok(None);
     }
-    outputs.iter().map(|output| signature.output(&output.name)).collect()
+    outputs.iter().map(|output| signature.output(&output.name)).collect::<Result<_, _>>().map(Some)
 }
 
-fn select(signature: &Signature, outputs: &[Tensor], wanted: &[usize]) -> Vec<NamedTensor> {
-    wanted
-        .iter()
-        .filter_map(|index| Some((signature.outputs.get(*index)?, outputs.get(*index)?)))
-        .map(|(spec, tensor)| NamedTensor { name: Arc::clone(&spec.name), tensor: tensor.clone() })
-        .collect()
+fn select(signature: &Signature, outputs: Vec<Tensor>, wanted: Option<&[usize]>) -> Vec<NamedTensor> {
+    let named = |(spec, tensor): (&TensorSpec, Tensor)| NamedTensor { name: Arc::clone(&spec.name), tensor };
+    match wanted {
+        None => signature.outputs.iter().zip(outputs).map(named).collect(),
+        Some(wanted) => wanted
+            .iter()
+            .filter_map(|index| Some((signature.outputs.get(*index)?, outputs.get(*index)?.clone())))
+            .map(named)
+            .collect(),
+    }
 }

@@ -31,8 +31,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     body::Body,
     limits::Limits,
-    pulse::{Order, Pulse, Speaks},
+    middleware::Guarded,
+    pulse::{InFlight, Order, Pulse, Speaks},
 };
+use crate::types::Error;
 
 /// What every HTTP/2 connection begins with.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -46,7 +48,54 @@ pub trait Handler: Clone + Send + Sync + 'static {
     fn enter(&self, _tracker: &TaskTracker, _stop: CancellationToken) {}
 
     /// The answer to one request. Dropping the future means that the caller left.
-    fn call(&self, request: Request<Incoming>, peer: SocketAddr) -> impl Future<Output = Response<Body>> + Send;
+    fn call(&self, request: Request<Incoming>, peer: SocketAddr) -> Answering;
+}
+
+/// An answer in the making. It is on the heap, because hyper moves what it is given several times before it first polls it.
+pub struct Answering {
+    future: Pin<Box<dyn Future<Output = Response<Body>> + Send>>,
+    /// What is answered when it panics. Without, a panic ends the connection's task.
+    panicked: Option<fn(Error) -> Response<Body>>,
+}
+
+impl Answering {
+    /// What `future` answers.
+    pub fn new(future: impl Future<Output = Response<Body>> + Send + 'static) -> Self {
+        Self { future: Box::pin(future), panicked: None }
+    }
+
+    /// The same, with an answer of its own for a panic.
+    pub(super) fn or_panicked(self, panicked: fn(Error) -> Response<Body>) -> Self {
+        Self { panicked: Some(panicked), ..self }
+    }
+}
+
+impl Future for Answering {
+    type Output = Response<Body>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
+        let Some(panicked) = self.panicked else { return self.future.as_mut().poll(cx) };
+        let answer = Pin::new(&mut Guarded(self.future.as_mut())).poll(cx);
+        answer.map(|answer| answer.unwrap_or_else(panicked))
+    }
+}
+
+/// The same, with the connection's in-flight guard, as hyper wants it.
+struct Serving {
+    answer: Answering,
+    guard: Option<InFlight>,
+}
+
+impl Future for Serving {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Poll::Ready(answer) = Pin::new(&mut self.answer).poll(cx) else { return Poll::Pending };
+        Poll::Ready(Ok(match self.guard.take() {
+            Some(guard) => answer.map(|body| body.in_flight(guard)),
+            None => answer,
+        }))
+    }
 }
 
 /// Spawns hyper's tasks (one per HTTP/2 request) on the thread's tracker.
@@ -119,12 +168,8 @@ pub(super) async fn serve<H: Handler>(
     let io = Watched { inner: TokioIo::new(stream), pulse: Arc::clone(&pulse) };
     let signs = Arc::clone(&pulse);
     let service = service_fn(move |request| {
-        let handler = handler.clone();
-        let guard = signs.begin();
-        async move {
-            let answer = handler.call(request, peer).await;
-            Ok::<_, Infallible>(answer.map(|body| body.in_flight(guard)))
-        }
+        let guard = Some(signs.begin());
+        Serving { answer: handler.call(request, peer), guard }
     });
     let mut connection = pin!(builder.serve_connection(io, service));
     let mut finishing = false;

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::middleware::Metadata;
 use crate::{
-    gateway::Gateway,
+    gateway::{Asked, Gateway, Ticket},
     protocol::{ReplyForm, classification},
     types::{Error, InferRequest, InferResponse, Params, Protocol, RequestContext},
 };
@@ -39,22 +39,61 @@ pub(super) async fn run<A>(
     decode: impl FnOnce(RequestContext, &mut String) -> Result<(InferRequest, ReplyForm), Error>,
     encode: impl FnOnce(&InferResponse, &ReplyForm) -> Result<A, Error>,
 ) -> Result<Done<A>, Error> {
+    let begun = begin(gateway, origin, decode)?;
+    let (mut ticket, form) = (begun.ticket, begun.form);
+    let outcome = gateway.answer(begun.asked, &mut ticket).await;
+    end(ticket, &form, outcome, encode)
+}
+
+/// A request that has been decoded and found good.
+pub(super) struct Begun<'g> {
+    pub(super) ticket: Ticket<'g>,
+    pub(super) form: ReplyForm,
+    pub(super) asked: Asked,
+}
+
+/// Everything before the wait. It is no part of the future, which would carry the request along for its whole life.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn begin(
+    gateway: &Gateway,
+    origin: Origin,
+    decode: impl FnOnce(RequestContext, &mut String) -> Result<(InferRequest, ReplyForm), Error>,
+) -> Result<Begun<'_>, Error> {
     let mut ticket = gateway.begin(origin.protocol);
     let mut context = RequestContext::new(origin.protocol, ticket.received());
     context.deadline = origin.deadline;
     context.headers = Some(Box::new(Metadata(origin.headers)));
-    let answered = async {
-        let mut name = String::new();
-        let decoded = decode(context, &mut name).inspect_err(|_| gateway.recognise(&name, &mut ticket));
-        let (mut request, form) = decoded?;
-        request.context.decoded = Instant::now();
-        let mut response = gateway.infer(request, &mut ticket).await?;
-        if form.wants_classes() {
-            response = classification::apply(response, &form, ticket.batched(), ticket.class_names())?;
+    let mut name = String::new();
+    let decoded = decode(context, &mut name).inspect_err(|_| gateway.recognise(&name, &mut ticket));
+    let asked = decoded.and_then(|(request, form)| Ok((gateway.ask(request, &mut ticket)?, form)));
+    match asked {
+        Ok((asked, form)) => Ok(Begun { ticket, form, asked }),
+        Err(error) => {
+            ticket.finish(Err(&error));
+            Err(error)
         }
-        Ok((encode(&response, &form)?, response))
-    };
-    match answered.await {
+    }
+}
+
+/// Everything after the wait.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn end<A>(
+    ticket: Ticket<'_>,
+    form: &ReplyForm,
+    outcome: Result<InferResponse, Error>,
+    encode: impl FnOnce(&InferResponse, &ReplyForm) -> Result<A, Error>,
+) -> Result<Done<A>, Error> {
+    let answered = outcome.and_then(|mut response| {
+        if form.wants_classes() {
+            response = classification::apply(response, form, ticket.batched(), ticket.class_names())?;
+        }
+        Ok((encode(&response, form)?, response))
+    });
+    match answered {
         Ok((answer, response)) => {
             ticket.finish(Ok(&response));
             Ok(Done { answer, params: response.params })

@@ -2,10 +2,9 @@
 //! answer in its own protocol. Plain functions that the services call; there is no stack of layers to walk per request.
 
 use std::{
-    future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
-    task::Poll,
+    pin::Pin,
+    task::{Context, Poll},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -130,12 +129,22 @@ fn shown(value: &HeaderValue) -> String {
 /// # Errors
 /// `Internal` when the handler panicked.
 pub(super) async fn guarded<F: Future>(handler: F) -> Result<F::Output, Error> {
-    let mut handler = pin!(handler);
-    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(cx))) {
-        Ok(poll) => poll.map(Ok),
-        Err(panic) => Poll::Ready(Err(panicked(&*panic))),
-    })
-    .await
+    Guarded(Box::pin(handler)).await
+}
+
+/// As [`guarded`], over a future that is on the heap already: an `async fn` would hold its argument twice.
+#[derive(Debug)]
+pub(super) struct Guarded<F>(pub(super) F);
+
+impl<F: Future + Unpin> Future for Guarded<F> {
+    type Output = Result<F::Output, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match catch_unwind(AssertUnwindSafe(|| Pin::new(&mut self.0).poll(cx))) {
+            Ok(poll) => poll.map(Ok),
+            Err(panic) => Poll::Ready(Err(panicked(&*panic))),
+        }
+    }
 }
 
 fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {

@@ -21,7 +21,7 @@ mod watch;
 
 pub use body::Body;
 pub use budget::{Budget, Share};
-pub use connection::Handler;
+pub use connection::{Answering, Handler};
 pub use intake::Intake;
 pub use limits::Limits;
 pub use listener::{Crew, Endpoint, Server};

@@ -3,16 +3,15 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use http::{HeaderMap, Request, Response, Version, header};
+use http::{HeaderMap, Request, Version, header};
 use hyper::body::Incoming;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    body::Body,
-    connection::Handler,
+    connection::{Answering, Handler},
     grpc, http as rest,
     intake::Intake,
-    middleware::{Echo, guarded},
+    middleware::Echo,
     policy::{Action, decide_data},
 };
 use crate::{gateway::Gateway, protocol::settings::LogSettings, scheduler::Home, types::Error};
@@ -65,13 +64,13 @@ impl Handler for DataService {
         Home::install(tracker, stop);
     }
 
-    async fn call(&self, request: Request<Incoming>, _: SocketAddr) -> Response<Body> {
+    fn call(&self, request: Request<Incoming>, _: SocketAddr) -> Answering {
         let is_grpc = request.version() == Version::HTTP_2 && is_grpc(request.headers());
-        let answer =
-            async { if is_grpc { grpc::answer(&self.0, request).await } else { rest::answer(&self.0, request).await } };
-        match guarded(answer).await {
-            Ok(answer) => answer,
-            Err(error) => panicked(is_grpc, error),
+        let shared = Arc::clone(&self.0);
+        if is_grpc {
+            grpc::answer(shared, request).or_panicked(|error| grpc::refusal(Echo::default(), &error))
+        } else {
+            Answering::new(rest::answer(shared, request)).or_panicked(|error| rest::refusal(Echo::default(), error))
         }
     }
 }
@@ -83,10 +82,4 @@ fn is_grpc(headers: &HeaderMap) -> bool {
         Some(rest) => matches!(rest.first(), None | Some(b'+' | b';' | b' ')),
         None => false,
     }
-}
-
-#[cold]
-fn panicked(is_grpc: bool, error: Error) -> Response<Body> {
-    let echo = Echo::default();
-    if is_grpc { grpc::refusal(echo, &error) } else { rest::refusal(echo, error) }
 }

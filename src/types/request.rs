@@ -129,8 +129,6 @@ pub struct RequestContext {
     pub protocol: Protocol,
     /// When its last byte had arrived.
     pub received: Instant,
-    /// When it had been decoded and checked against the wire's rules.
-    pub decoded: Instant,
     /// The caller's deadline.
     pub deadline: Option<Instant>,
     /// Metadata, for routes that look at it.
@@ -140,7 +138,7 @@ pub struct RequestContext {
 impl RequestContext {
     /// A context without metadata or deadline: for embedding, tests and inner calls.
     pub fn new(protocol: Protocol, received: Instant) -> Self {
-        Self { protocol, received, decoded: received, deadline: None, headers: None }
+        Self { protocol, received, deadline: None, headers: None }
     }
 }
 

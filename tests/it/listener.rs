@@ -18,7 +18,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{net::TcpStream, sync::Semaphore};
 use weir::{
     shutdown::{self, Outcome, Phases},
-    transport::{Body, Endpoint, Handler, Limits, Server},
+    transport::{Answering, Body, Endpoint, Handler, Limits, Server},
 };
 
 use crate::wire::{PATIENCE, Wire};
@@ -46,7 +46,14 @@ impl Drop for Leaves {
 }
 
 impl Handler for Probe {
-    async fn call(&self, request: Request<Incoming>, _: SocketAddr) -> Response<Body> {
+    fn call(&self, request: Request<Incoming>, _: SocketAddr) -> Answering {
+        let probe = self.clone();
+        Answering::new(async move { probe.answer(request).await })
+    }
+}
+
+impl Probe {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let _leaves = Leaves(Arc::clone(&self.0));
         self.0.began.fetch_add(1, SeqCst);
         if request.uri().path() == "/held" {

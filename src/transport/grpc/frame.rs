@@ -99,10 +99,23 @@ pub(super) async fn unframe(
 
 /// A message with its prefix, compressed if asked and worth it.
 pub(super) fn frame(message: &impl prost::Message, coding: Option<Coding>) -> Result<Bytes, Error> {
-    let length = message.encoded_len();
+    // There is room for what it says it takes, which is the only reason to fail.
+    frame_with(message.encoded_len(), |out| message.encode(out).unwrap_or_default(), coding)
+}
+
+/// The same with a message of `length` bytes that `write` writes.
+pub(super) fn frame_with(
+    length: usize,
+    write: impl FnOnce(&mut BytesMut),
+    coding: Option<Coding>,
+) -> Result<Bytes, Error> {
     let mut out = BytesMut::with_capacity(PREFIX + length);
     put_prefix(&mut out, 0, length)?;
-    message.encode(&mut out).map_err(|error| Error::internal("server: the answer cannot be encoded", error))?;
+    write(&mut out);
+    if out.len() != PREFIX + length {
+        let text = format!("{length} bytes were to be written, {} were", out.len().saturating_sub(PREFIX));
+        return Err(Error::internal("server: the answer cannot be encoded", text));
+    }
     let packed = coding.filter(|_| length >= WORTH_COMPRESSING).and_then(|coding| compress(coding, &out[PREFIX..]));
     if let Some(packed) = packed {
         out.clear();

@@ -1,6 +1,8 @@
 //! `inference.GRPCInferenceService`, method by method. Each is a question to the gateway and its answer as a message; what a
 //! call has besides is in `unary`, the one method that streams is in `stream`.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
@@ -25,8 +27,9 @@ use crate::{
 };
 
 /// `ModelInfer`.
-pub(super) async fn infer(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
+pub(super) async fn infer(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
     let (parts, body) = request.into_parts();
+    let shared = &*shared;
     let call = match Call::of(&parts.headers) {
         Ok(call) => call,
         Err(error) => {
@@ -42,17 +45,15 @@ pub(super) async fn infer(shared: &Shared, request: Request<Incoming>) -> Respon
         }
     };
     let origin = Origin { protocol: Protocol::Grpc, deadline: call.deadline, headers: parts.headers };
-    let done = infer::run(
-        &shared.gateway,
-        origin,
-        |context, name| {
-            let message = grpc::parse(bytes)?;
-            name.clone_from(&message.model_name);
-            grpc::decode(message, context)
-        },
-        |response, form| call.frame(&grpc::encode(response, form)),
-    );
-    let outcome = done.await.map(|done| {
+    let outcome = match infer::begin(&shared.gateway, origin, |context, name| grpc::read(bytes, context, name)) {
+        Ok(begun) => {
+            let (mut ticket, form) = (begun.ticket, begun.form);
+            let outcome = shared.gateway.answer(begun.asked, &mut ticket).await;
+            infer::end(ticket, &form, outcome, |response, form| call.frame_answer(response, form))
+        }
+        Err(error) => Err(error),
+    };
+    let outcome = outcome.map(|done| {
         let mut headers = HeaderMap::with_capacity(4);
         infer::parameter_headers(&done.params, &mut headers);
         (done.answer, headers)

@@ -7,10 +7,12 @@ mod inference;
 mod stream;
 mod unary;
 
+use std::sync::Arc;
+
 use http::{Request, Response};
 use hyper::body::Incoming;
 
-use super::{body::Body, middleware::Echo, service::Shared};
+use super::{body::Body, connection::Answering, middleware::Echo, service::Shared};
 use crate::types::{Error, ErrorCode};
 pub(super) use health::Reflection;
 pub(super) use unary::refusal;
@@ -19,12 +21,12 @@ pub(super) use unary::refusal;
 const INFERENCE: &str = "/inference.GRPCInferenceService/";
 
 /// Answers a request whose content type is gRPC's.
-pub(super) async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
+pub(super) fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Answering {
     match request.uri().path().strip_prefix(INFERENCE) {
-        // The hot path: not boxed, not looked up.
-        Some("ModelInfer") => inference::infer(shared, request).await,
-        Some(_) => Box::pin(inference::other(shared, request)).await,
-        None => Box::pin(services(shared, request)).await,
+        // The hot path: a future of its own, of which the others' size is no part.
+        Some("ModelInfer") => Answering::new(inference::infer(shared, request)),
+        Some(_) => Answering::new(async move { inference::other(&shared, request).await }),
+        None => Answering::new(async move { services(&shared, request).await }),
     }
 }
 

@@ -7,16 +7,16 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use hyper::body::Incoming;
 
-use super::frame::{Codings, PREFIX, announced, frame, unframe};
+use super::frame::{Codings, PREFIX, announced, frame, frame_with, unframe};
 use crate::{
-    protocol::status,
+    protocol::{ReplyForm, grpc, status},
     transport::{
         body::Body,
         budget::Share,
         intake::{Intake, Refused},
         middleware::{Echo, grpc_deadline},
     },
-    types::Error,
+    types::{Error, InferResponse},
 };
 
 const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
@@ -56,6 +56,17 @@ impl Call {
     /// When it is larger than gRPC allows.
     pub(super) fn frame(&self, message: &impl prost::Message) -> Result<Bytes, Error> {
         frame(message, self.codings.answer)
+    }
+
+    /// The frame of a prediction.
+    ///
+    /// # Errors
+    /// As [`Call::frame`].
+    pub(super) fn frame_answer(&self, response: &InferResponse, form: &ReplyForm) -> Result<Bytes, Error> {
+        match grpc::RawAnswer::of(response, form) {
+            Some(answer) => frame_with(answer.len(), |out| answer.write(out), self.codings.answer),
+            None => self.frame(&grpc::encode(response, form)),
+        }
     }
 
     /// The answer to the call: a framed message, or an error.

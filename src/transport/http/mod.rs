@@ -9,6 +9,8 @@ mod repository;
 pub(super) mod route;
 mod settings;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
@@ -22,7 +24,8 @@ use crate::protocol::json::views;
 pub(super) use reply::refusal;
 
 /// Answers a request that is not gRPC.
-pub(super) async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
+pub(super) async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
+    let shared = &*shared;
     let (parts, body) = request.into_parts();
     let mut echo = Echo::of(&parts.headers);
     let is_head = parts.method == Method::HEAD;

@@ -44,7 +44,7 @@ use self::{
 };
 use super::{
     body::Body,
-    connection::Handler,
+    connection::{Answering, Handler},
     http::{
         body, health,
         reply::{self, json, typed},
@@ -96,7 +96,14 @@ impl OpsService {
 }
 
 impl Handler for OpsService {
-    async fn call(&self, request: Request<Incoming>, _: SocketAddr) -> Response<Body> {
+    fn call(&self, request: Request<Incoming>, _: SocketAddr) -> Answering {
+        let service = self.clone();
+        Answering::new(async move { service.serve(request).await })
+    }
+}
+
+impl OpsService {
+    async fn serve(&self, request: Request<Incoming>) -> Response<Body> {
         let mut echo = Echo::of(request.headers());
         let (parts, body) = request.into_parts();
         let outcome = guarded(self.0.answer(&parts, body)).await;
