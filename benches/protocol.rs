@@ -5,7 +5,7 @@
 
 use std::{hint::black_box, time::Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
 use prost::Message as _;
 use smallvec::smallvec;
@@ -78,7 +78,11 @@ fn decode(c: &mut Criterion) {
         let mut group = c.benchmark_group(format!("decode/{count}"));
         group.throughput(Throughput::Elements(count as u64));
         group.bench_function("memcpy", |b| b.iter(|| black_box(&values).clone()));
-        for (name, raw) in [("grpc raw", true), ("grpc typed", false)] {
+        let plain = message(&values, true);
+        group.bench_function("grpc raw", |b| {
+            b.iter(|| grpc::read(black_box(plain.clone()), context(), &mut String::new()).expect("valid"));
+        });
+        for (name, raw) in [("grpc raw, by message", true), ("grpc typed", false)] {
             let bytes = message(&values, raw);
             group.bench_function(name, |b| {
                 b.iter(|| {
@@ -114,7 +118,15 @@ fn encode(c: &mut Criterion) {
         let mut group = c.benchmark_group(format!("encode/{count}"));
         group.throughput(Throughput::Elements(count as u64));
         group.bench_function("memcpy", |b| b.iter(|| black_box(&values).clone()));
-        for (name, form) in [("raw", ReplyForm::raw()), ("typed", ReplyForm::typed())] {
+        group.bench_function("grpc raw", |b| {
+            b.iter(|| {
+                let answer = grpc::RawAnswer::of(black_box(&response), &ReplyForm::raw()).expect("plain");
+                let mut out = BytesMut::with_capacity(answer.len());
+                answer.write(&mut out);
+                out
+            });
+        });
+        for (name, form) in [("raw, by message", ReplyForm::raw()), ("typed", ReplyForm::typed())] {
             group.bench_function(format!("grpc {name}"), |b| {
                 b.iter(|| grpc::encode(black_box(&response), &form).encode_to_vec());
             });
