@@ -13,7 +13,7 @@ use crate::{
     ask::{Ask, HEADER_LENGTH, Way, from_body, from_message},
     client::Client,
     golden::{cases, rows},
-    harness::{Weir, fixture},
+    harness::{Registry, Weir, fixture},
 };
 
 /// Values that a careless encoding would change, twelve of each, as raw bytes.
@@ -74,6 +74,15 @@ fn hard_values() -> Vec<(&'static str, Array)> {
     ]
 }
 
+/// A gateway that runs every row by itself: how many are run together changes the last bits, and is chosen by measurement.
+async fn steady(models: &[(&str, &str)]) -> Weir {
+    let registry = Registry::new(models);
+    for (name, _) in models {
+        registry.write(&format!("{name}/model.toml"), "[batching]\nmax_batch_size = 1\n");
+    }
+    Weir::serve(registry, &[]).await
+}
+
 #[tokio::test]
 async fn four_encodings_carry_the_same_bits() {
     let models = hard_values();
@@ -94,15 +103,12 @@ async fn four_encodings_carry_the_same_bits() {
 
 #[tokio::test]
 async fn computed_answers_have_the_same_bits_in_all_encodings() {
-    let weir = Weir::start(
-        &[
-            ("digits-cnn", "models/digits-cnn".to_owned()),
-            ("digits-linear", "models/digits-linear".to_owned()),
-            ("breast-cancer-mlp", "models/breast-cancer-mlp".to_owned()),
-            ("two-in-two-out", fixture("two-in-two-out")),
-        ],
-        &[],
-    )
+    let weir = steady(&[
+        ("digits-cnn", "models/digits-cnn"),
+        ("digits-linear", "models/digits-linear"),
+        ("breast-cancer-mlp", "models/breast-cancer-mlp"),
+        ("two-in-two-out", &fixture("two-in-two-out")),
+    ])
     .await;
     let mut client = weir.client();
     for (model, recorded) in [
@@ -111,7 +117,6 @@ async fn computed_answers_have_the_same_bits_in_all_encodings() {
         ("breast-cancer-mlp", "models/breast-cancer-mlp/1/golden.json"),
         ("two-in-two-out", "tests/fixtures/two-in-two-out/1/expected.json"),
     ] {
-        weir.warm(model).await;
         for case in cases(recorded) {
             let ask = Ask::new(model, case.inputs.clone());
             let first = client.answer(Way::Typed, &ask).await;
@@ -157,8 +162,7 @@ async fn what_is_not_a_number_keeps_its_bits_or_is_null() {
 
 #[tokio::test]
 async fn ids_and_requested_outputs() {
-    let weir = Weir::start(&[("m", "models/digits-linear")], &[]).await;
-    weir.warm("m").await;
+    let weir = steady(&[("m", "models/digits-linear")]).await;
     let mut client = weir.client();
     let case = &cases("models/digits-linear/2/golden.json")[1];
     let ask = Ask::new("m", case.inputs.clone()).id("żółw \"7\"");
@@ -183,8 +187,7 @@ async fn ids_and_requested_outputs() {
 
 #[tokio::test]
 async fn classification() {
-    let weir = Weir::start(&[("m", "models/digits-linear")], &[]).await;
-    weir.warm("m").await;
+    let weir = steady(&[("m", "models/digits-linear")]).await;
     let mut client = weir.client();
     let case = &cases("models/digits-linear/2/golden.json")[1];
     let wanted = Ask::new("m", case.inputs.clone()).wants(&[("probabilities", 3), ("label", 0)]);
@@ -264,8 +267,7 @@ fn unpack(coding: &str, packed: &[u8]) -> Vec<u8> {
 
 #[tokio::test]
 async fn compression_both_ways() {
-    let weir = Weir::start(&[("m", "models/digits-linear")], &[]).await;
-    weir.warm("m").await;
+    let weir = steady(&[("m", "models/digits-linear")]).await;
     let mut client = weir.client();
     let rows = rows("models/digits-linear/2/golden.json");
     let case = crate::golden::Case::batch(&rows, 0, 64);

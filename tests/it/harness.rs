@@ -218,7 +218,7 @@ impl Weir {
         Metrics::parse(std::str::from_utf8(&reply.body).unwrap())
     }
 
-    /// Waits until a model's batch sizes are compiled: from then on one batch size always gives the same bits.
+    /// Waits until a model's batch sizes are compiled.
     pub(crate) async fn warm(&self, model: &str) {
         until("batch sizes are compiled", Duration::from_secs(60), async || {
             let seen = self.ops_model(model).await;
