@@ -142,7 +142,7 @@ fn run<T: Datum>(regressor: &Regressor, rows: &[Vec<T>]) -> Vec<f32> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     /// Every row of every batch gets what following the file gives, to the last bit; rows do not see each other.
     #[test]
