@@ -3,6 +3,7 @@
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 pub use crate::spec::weir_toml::{LogFormat, ModelControl, Watch};
+use crate::types::TenantKey;
 
 /// What `weir serve` runs with. Defaults are those of the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +62,8 @@ pub struct ServeOptions {
     pub ops_allow_host: Vec<String>,
     /// Time that compiling further batch sizes may take per model.
     pub load_budget: Duration,
+    /// Where a request says whose it is, for fair shares; `None` = nobody is told apart.
+    pub tenant: Option<TenantKey>,
     /// The ONNX Runtime library.
     pub onnxruntime_lib: Option<PathBuf>,
     /// How logs are written.
@@ -102,6 +105,7 @@ impl Default for ServeOptions {
             insecure_ops: false,
             ops_allow_host: Vec::new(),
             load_budget: Duration::from_secs(2),
+            tenant: None,
             onnxruntime_lib: None,
             log_format: LogFormat::Auto,
             log_level: "info".to_owned(),

@@ -88,6 +88,7 @@ impl App {
             max_request_rows: options.max_request_rows,
             strict_readiness: options.strict_readiness,
             expects_routes: true,
+            tenant: options.tenant.clone(),
         };
         let gateway = Gateway::new(Arc::clone(&registry), metrics, limits);
         gateway.follow_routes(routes_config(&options)).map_err(|error| StartError(error.to_string()))?;

@@ -11,6 +11,7 @@ use clap::{
 use crate::{
     app::{LogFormat, ModelControl, ServeOptions, Watch},
     spec::weir_toml::ServerFile,
+    types::TenantKey,
 };
 
 /// The longest time that an option may name: a day.
@@ -112,6 +113,9 @@ pub struct ServeFlags {
     /// Time that compiling a model's further batch sizes may take
     #[arg(long, value_name = "MS", value_parser = count_u64(0..=MAX_MS))]
     pub load_budget_ms: Option<u64>,
+    /// Where a request says whose it is, for fair shares of a queue: header:NAME or parameter:NAME
+    #[arg(long, value_name = "WHERE")]
+    pub tenant: Option<TenantKey>,
     /// The ONNX Runtime library, or off [default: found through ORT_DYLIB_PATH or in the Python package beside python3]
     #[arg(long, value_name = "FILE")]
     pub onnxruntime_lib: Option<PathBuf>,
@@ -212,6 +216,7 @@ macro_rules! every_key {
             insecure_ops,
             ops_allow_host,
             load_budget_ms,
+            tenant,
             onnxruntime_lib,
             log_format,
             log_level,
@@ -277,6 +282,7 @@ impl ServeFlags {
             insecure_ops: self.insecure_ops.unwrap_or(default.insecure_ops),
             ops_allow_host: self.ops_allow_host.unwrap_or(default.ops_allow_host),
             load_budget: ms(self.load_budget_ms, default.load_budget),
+            tenant: self.tenant,
             onnxruntime_lib: self.onnxruntime_lib,
             log_format: self.log_format.unwrap_or(default.log_format),
             log_level: self.log_level.unwrap_or(default.log_level),
@@ -343,7 +349,8 @@ mod tests {
         let flags = <ServeFlags as clap::FromArgMatches>::from_arg_matches(&matches).unwrap();
         assert_eq!(flags.into_options(), ServeOptions::default());
         let set = options().len();
-        let without = ["routes", "ops_token_file", "ops_audit_file", "ops_allow_host", "onnxruntime_lib", "ready_file"];
+        let without =
+            ["routes", "ops_token_file", "ops_audit_file", "ops_allow_host", "tenant", "onnxruntime_lib", "ready_file"];
         assert_eq!(DEFAULTS.len() - 1 + without.len(), set, "every option has a default or is known to have none");
     }
 

@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn every_layer_sets_every_key() {
-        const VALUES: [(&str, &str, &str); 31] = [
+        const VALUES: [(&str, &str, &str); 32] = [
             ("registry", "a/b", "'a/b'"),
             ("host", "::1", "'::1'"),
             ("http_port", "1", "1"),
@@ -253,6 +253,7 @@ mod tests {
             ("insecure_ops", "true", "true"),
             ("ops_allow_host", "a,b", "['a', 'b']"),
             ("load_budget_ms", "14", "14"),
+            ("tenant", "header:x", "'header:x'"),
             ("onnxruntime_lib", "o", "'o'"),
             ("log_format", "json", "'json'"),
             ("log_level", "warn", "'warn'"),

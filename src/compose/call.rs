@@ -17,6 +17,7 @@ use super::{
 use crate::{
     observe::{RequestSeries, ScoreSeries},
     registry::Servable,
+    scheduler::Terms,
     types::{Error, InferRequest, ModelSpec, Params, RequestContext, Rows, Stamps, Tensor},
 };
 
@@ -29,6 +30,10 @@ pub struct Call<'a> {
     pub(super) context: &'a RequestContext,
     /// When the caller wants it by.
     pub(super) asked: Option<Instant>,
+    /// How urgent it is; 0 = as the model says.
+    priority: u64,
+    /// Whose it is; 0 = nobody's.
+    tenant: u64,
     /// Told of every prediction that is made for it.
     pub(super) sink: &'a dyn PredictionSink,
 }
@@ -37,10 +42,22 @@ impl<'a> Call<'a> {
     /// The call of a request.
     ///
     /// # Errors
-    /// `InvalidArgument` when the parameter `timeout` is not a number of microseconds.
+    /// `InvalidArgument` when the parameter `timeout` is not a number of microseconds, or `priority` is not a level.
     pub fn new(request: &'a InferRequest, sink: &'a dyn PredictionSink) -> Result<Self, Error> {
         let asked = asked(&request.params, &request.context)?;
-        Ok(Self { params: &request.params, context: &request.context, asked, sink })
+        let priority = priority(&request.params)?;
+        Ok(Self { params: &request.params, context: &request.context, asked, priority, tenant: 0, sink })
+    }
+
+    /// The same call, of a tenant.
+    #[must_use]
+    pub fn of(self, tenant: u64) -> Self {
+        Self { tenant, ..self }
+    }
+
+    /// On what terms a model is asked for it.
+    pub fn terms(&self, spec: &ModelSpec) -> Terms {
+        Terms { deadline: self.deadline(spec), priority: self.priority, tenant: self.tenant }
     }
 
     /// The same call, to be answered by `limit` at the latest.
@@ -75,6 +92,15 @@ fn asked(params: &Params, context: &RequestContext) -> Result<Option<Instant>, E
         }
     };
     Ok([asked, context.deadline].into_iter().flatten().min())
+}
+
+fn priority(params: &Params) -> Result<u64, Error> {
+    match params.get("priority") {
+        None => Ok(0),
+        Some(value) => {
+            value.as_u64().ok_or_else(|| Error::expected("parameter 'priority'", "a non-negative integer", value))
+        }
+    }
 }
 
 /// 64 random bits, for requests that bring no key. Not for secrets.
@@ -168,7 +194,7 @@ pub(super) struct Leaf {
 impl Leaf {
     async fn run(&self, rows: Rows, call: Call<'_>) -> Result<Reply, Error> {
         let count = rows.rows;
-        let answer = self.servable.lane.run(rows, call.deadline(&self.servable.spec)).await?;
+        let answer = self.servable.lane.run(rows, call.terms(&self.servable.spec)).await?;
         self.servable.series.inner_answered(&answer.stamps, count);
         let series = &self.servable.series;
         call.sink.predicted(&Prediction { series, scores: &self.scores, outputs: &answer.outputs });

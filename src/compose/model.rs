@@ -1,12 +1,12 @@
 //! A name that stands for a model: one loaded version with everything a request to it needs, looked up once when the table is
 //! built so that the hot path looks up nothing.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use crate::{
     observe::{RequestSeries, ScoreSeries, ServableSeries},
     registry::Servable,
-    scheduler::Answer,
+    scheduler::{Answer, Terms},
     types::{Answered, Batch, Error, ErrorCode, InferRequest, Rows},
 };
 
@@ -85,8 +85,8 @@ impl Target {
     ///
     /// # Errors
     /// As [`crate::scheduler::Lane::run`].
-    pub fn run(&self, rows: Rows, deadline: Option<Instant>) -> impl Future<Output = Result<Answer, Error>> + Send {
-        self.servable.lane.run(rows, deadline)
+    pub fn run(&self, rows: Rows, terms: Terms) -> impl Future<Output = Result<Answer, Error>> + Send {
+        self.servable.lane.run(rows, terms)
     }
 }
 

@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc, time::Instant};
 
 use crate::{
     compose::{Route, Target},
+    scheduler::Terms,
     types::{InferRequest, Rows},
 };
 
@@ -24,7 +25,7 @@ pub(super) struct Question {
     pub(super) target: Arc<Target>,
     /// The outputs wanted, by place; `None` = all.
     pub(super) wanted: Option<Vec<usize>>,
-    pub(super) deadline: Option<Instant>,
+    pub(super) terms: Terms,
     /// The caller's id.
     pub(super) id: Box<str>,
     pub(super) received: Instant,

@@ -4,6 +4,7 @@
 mod about;
 mod answers;
 mod asked;
+mod tenant;
 mod ticket;
 
 use std::{
@@ -25,7 +26,7 @@ use crate::{
     scheduler::Answer,
     types::{
         Error, ErrorCode, InferRequest, InferResponse, NamedTensor, Params, Protocol, Readiness, RequestedOutput,
-        ServerMetadata, Signature, Tensor, TensorSpec, VersionRef,
+        ServerMetadata, Signature, TenantKey, Tensor, TensorSpec, VersionRef,
     },
 };
 
@@ -47,7 +48,7 @@ const EXTENSIONS: [&str; 9] = [
 ];
 
 /// What a gateway is told by configuration.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct GatewayOptions {
     /// The most rows that any request may have.
     pub max_request_rows: usize,
@@ -55,11 +56,13 @@ pub struct GatewayOptions {
     pub strict_readiness: bool,
     /// Start-up does not end before the routes are known: somebody will publish them in [`Gateway::tables`].
     pub expects_routes: bool,
+    /// Where a request says whose it is; `None` = nobody is told apart.
+    pub tenant: Option<TenantKey>,
 }
 
 impl Default for GatewayOptions {
     fn default() -> Self {
-        Self { max_request_rows: 65_536, strict_readiness: false, expects_routes: false }
+        Self { max_request_rows: 65_536, strict_readiness: false, expects_routes: false, tenant: None }
     }
 }
 
@@ -130,11 +133,11 @@ impl Gateway {
             Callable::Model(target) => {
                 let rows = target.accept(&request, self.options.max_request_rows)?;
                 let wanted = wanted(&target.servable().signature, &request.outputs)?;
-                let deadline = Call::new(&request, &*self.sink)?.deadline(&target.servable().spec);
+                let terms = self.call(&request)?.terms(&target.servable().spec);
                 ticket.rows = rows.rows;
                 let InferRequest { id, context, .. } = request;
                 let received = context.received;
-                Ok(Asked::model(Question { target, wanted, deadline, id, received }, rows))
+                Ok(Asked::model(Question { target, wanted, terms, id, received }, rows))
             }
             Callable::Route(route) => Ok(Asked::route(route, request)),
         }
@@ -147,7 +150,7 @@ impl Gateway {
     pub async fn answer(&self, asked: Asked, ticket: &mut Ticket<'_>) -> Result<InferResponse, Error> {
         match asked.0 {
             Of::Model(question, rows) => {
-                let answer = question.target.run(rows, question.deadline).await?;
+                let answer = question.target.run(rows, question.terms).await?;
                 Ok(self.answered(question, answer))
             }
             // Routes are deep; in a box they do not make the future of every request as large as theirs.
@@ -183,7 +186,7 @@ impl Gateway {
         let wanted = wanted(route.signature(), &request.outputs)?;
         ticket.rows = rows.rows;
         let explain = answers::explain(&request.params)?;
-        let call = Call::new(&request, &*self.sink)?;
+        let call = self.call(&request)?;
         let Reply { outputs, mut stamps, facts, path } = route.run(rows, call).await?;
         stamps.received = request.context.received;
         let mut outputs = select(route.signature(), outputs, wanted.as_deref());
@@ -193,6 +196,11 @@ impl Gateway {
         let params = answers::params(route.live().revision.number, &facts);
         ticket.split = facts.split.and_then(|split| split.requests);
         Ok(InferResponse { answered: route.answered().clone(), id: request.id, params, outputs, stamps })
+    }
+
+    fn call<'a>(&'a self, request: &'a InferRequest) -> Result<Call<'a>, Error> {
+        let call = Call::new(request, &*self.sink)?;
+        Ok(self.options.tenant.as_ref().map_or(call, |key| call.of(tenant::tenant(key, request))))
     }
 
     fn callable(&self, name: &str, version: &VersionRef, ticket: &mut Ticket<'_>) -> Result<Callable, Error> {
@@ -221,7 +229,9 @@ impl Gateway {
         }
         let strict = self.options.strict_readiness;
         let counts = |entry: &&Arc<ModelEntry>| entry.spec.required || (strict && entry.since_start);
-        table.snapshot().models.values().filter(counts).all(|entry| entry.resolve(&VersionRef::Policy).is_ok())
+        let answers =
+            |entry: &Arc<ModelEntry>| entry.resolve(&VersionRef::Policy).is_ok_and(|servable| servable.works());
+        table.snapshot().models.values().filter(counts).all(answers)
     }
 
     /// True once start-up has ended: every wanted version has been loaded or refused, and the routes have found theirs.
@@ -233,6 +243,9 @@ impl Gateway {
     pub fn model_ready(&self, name: &str, version: &VersionRef) -> Readiness {
         let table = self.tables.load();
         match table.node(name).and_then(|node| node.callable(version)) {
+            Ok(Callable::Model(target)) if !target.servable().works() => {
+                Readiness::NotReady(format!("model '{name}': the circuit is open: its last runs have failed"))
+            }
             Ok(_) if self.draining.load(Ordering::Acquire) => Readiness::NotReady("server: shutting down".to_owned()),
             Ok(_) => Readiness::Ready,
             Err(error) if error.code() == ErrorCode::NotFound => Readiness::Unknown(error.text().to_owned()),

@@ -127,6 +127,7 @@ impl Metrics {
         let shared = Shared {
             executed_expired: counter(&names::EXECUTED_EXPIRED),
             shadow_stuck: counter(&names::SHADOW_STUCK),
+            worker_stuck: counter(&names::WORKERS_STUCK),
             shadow_off: group::gauge(&process, &names::SHADOW_OFF),
             budget: Arc::clone(&budget),
             epoch,

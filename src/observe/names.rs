@@ -85,6 +85,9 @@ families! {
     /// Budgets that cannot be held.
     CASCADE_SATURATED = Gauge "weir_cascade_threshold_saturated" ["route"] "1"
         "1 while holding the escalation budget would need a threshold below the floor, else 0.";
+    /// Circuits.
+    CIRCUIT = Gauge "weir_circuit_state" ["model", "version"] "1"
+        "0 while requests pass, 1 while one finds out whether the model works again, 2 while they are refused because it fails.";
     /// Work that was run although its deadline had passed.
     EXECUTED_EXPIRED = Counter "weir_executed_expired_total" [] "requests"
         "Requests that were executed although their deadline had already passed; must stay 0.";
@@ -109,6 +112,9 @@ families! {
     /// Rows that wait.
     QUEUE_ROWS = Gauge "weir_queue_rows" ["model"] "rows"
         "Rows that wait in the queue.";
+    /// Tenants that wait.
+    QUEUE_TENANTS = Gauge "weir_queue_tenants" ["model", "version"] "tenants"
+        "Tenants that have rows waiting in the queue.";
     /// Refused work.
     REJECTED = Counter "weir_rejected_total" ["model", "reason"] "requests"
         "Requests refused or dropped without being executed, by reason.";
@@ -157,6 +163,9 @@ families! {
     /// What splits chose.
     SPLIT_REQUESTS = Counter "weir_split_requests_total" ["route", "variant", "revision"] "requests"
         "Requests that a split sent to a variant, by the revision that decided.";
+    /// Runs that do not end.
+    WORKERS_STUCK = Counter "weir_workers_stuck_total" [] "workers"
+        "Workers that were given up because their run did not end.";
 }
 
 /// The family of a name, or of a histogram's `_bucket`, `_sum` or `_count` name.

@@ -143,6 +143,7 @@ pub(super) struct Shared {
     pub(super) budget: Arc<Budget>,
     pub(super) executed_expired: Counter,
     pub(super) shadow_stuck: Counter,
+    pub(super) worker_stuck: Counter,
     pub(super) shadow_off: Gauge,
     /// An instant and what the wall clock said then, in milliseconds since the epoch.
     pub(super) epoch: (Instant, u64),
@@ -181,6 +182,8 @@ pub struct ServableSeries {
     phases: [Option<Permit>; Phase::ALL.len()],
     batches: Batches,
     failed: (AtomicU64, AtomicU64),
+    circuit: OnceLock<Gauge>,
+    tenants: OnceLock<Gauge>,
     score: Option<Arc<ResolvedScore>>,
     scores: Arc<ScoreSeries>,
     variants: Mutex<Vec<(Box<str>, Weak<ScoreSeries>)>>,
@@ -203,6 +206,8 @@ impl ServableSeries {
             phases: std::array::from_fn(|_| Permit::take(budget)),
             batches: Batches::new(budget),
             failed: (AtomicU64::new(0), AtomicU64::new(0)),
+            circuit: OnceLock::new(),
+            tenants: OnceLock::new(),
             scores: Arc::new(ScoreSeries::new(info.id.clone(), "", score.clone(), budget)),
             score,
             variants: Mutex::new(Vec::new()),
@@ -267,6 +272,25 @@ impl ServableSeries {
     /// A request was executed although its deadline had passed.
     pub fn executed_expired(&self) {
         self.shared.executed_expired.increment(1);
+    }
+
+    /// A worker was given up because its run of this version does not end.
+    pub fn worker_stuck(&self) {
+        self.shared.worker_stuck.increment(1);
+    }
+
+    /// The version's circuit is closed (0), half open (1) or open (2) now.
+    pub fn circuit(&self, state: u8) {
+        self.circuit.get_or_init(|| self.gauge(&names::CIRCUIT)).set(f64::from(state));
+    }
+
+    /// So many tenants have rows waiting now.
+    pub fn tenants(&self, count: usize) {
+        self.tenants.get_or_init(|| self.gauge(&names::QUEUE_TENANTS)).set(count as f64);
+    }
+
+    fn gauge(&self, family: &'static names::Family) -> Gauge {
+        self.group.gauge(family, &[self.id.model.as_str(), &self.id.version.to_string()])
     }
 
     /// A run as somebody's shadow was given up because it does not end.

@@ -49,6 +49,9 @@ fn busy() -> (Arc<Metrics>, (Arc<ServableSeries>, routes::Busy), Arc<RequestSeri
     servable.rejected(Reject::QueueFull);
     servable.record_scores(&rows(2, &[0.25, 0.75, 0.9, 0.1, 0.5, 0.5]));
     servable.model().load(true);
+    servable.circuit(2);
+    servable.tenants(3);
+    servable.worker_stuck();
     requests.record(Protocol::Grpc, None, Duration::from_micros(1075));
     requests.record(Protocol::Grpc, Some(ErrorCode::Overloaded), Duration::from_micros(8));
     metrics.unknown().record(Protocol::Http, Some(ErrorCode::NotFound), Duration::from_micros(9));

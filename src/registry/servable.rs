@@ -10,7 +10,7 @@ use std::{
 use super::engines::Selection;
 use crate::{
     observe::ServableSeries,
-    scheduler::{Lane, Merging},
+    scheduler::{CircuitState, Lane, Merging},
     types::{Error, ModelName, ModelSpec, ModelState, ServableId, Signature, Version, VersionRef},
 };
 
@@ -46,6 +46,11 @@ pub struct Servable {
 }
 
 impl Servable {
+    /// False while its circuit is open: its last runs have failed, and requests are refused.
+    pub fn works(&self) -> bool {
+        self.lane.circuit().0 != CircuitState::Open
+    }
+
     /// The same servable under another configuration that needs no rebuilding.
     #[must_use]
     pub fn with_spec(&self, spec: Arc<ModelSpec>) -> Self {

@@ -20,9 +20,10 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     batch::{Chunk, Outputs, Whole, run_chunk},
-    core::{Core, Sessions},
+    core::Core,
     ledger::{Entry, Ledger, Limits, Next, Number, Offer, Stuck},
     pool::Pool,
+    sessions::Sessions,
 };
 use crate::{
     engine::EngineError,

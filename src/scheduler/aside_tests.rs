@@ -258,7 +258,7 @@ async fn a_thread_that_sleeps_is_woken_by_work_and_by_what_goes() {
     let f = fixture(1, batching(4), Merging::Proved);
     f.warm().await;
     let limits = Limits { linger: Duration::ZERO, ..Limits::default() };
-    let aside = Arc::new(Aside::with_limits(Arc::default(), 1, limits));
+    let aside = Arc::new(Aside::with_limits(Arc::new(Pool::new(1).0), 1, limits));
     let core = &f.lane.inner.core;
     let asleep = || aside.insist().asleep.is_some();
     for first in [1.0, 2.0, 3.0] {

@@ -2,27 +2,30 @@
 //! the local lanes.
 
 use std::{
-    collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, OnceLock, Weak, atomic::AtomicUsize},
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
 use super::{
     Merging,
+    admission::expired_in_execution,
     aside::Refused,
     batch::{self, Chunk, Outputs, Timing},
+    circuit::{Circuit, CircuitState, Limits},
     home::MAX_HOMES,
-    job::{Finished, Job, Piece},
+    job::{Finished, Job, Piece, Shown, Work},
     local::LocalQueue,
     plans::Plans,
-    queue::Waiting as _,
+    queue::{Choice, Queue, Taken},
+    room::Room,
+    sessions::Sessions,
     tariff::Tariff,
 };
 use crate::{
-    engine::{EngineError, Model, Plan, Session},
+    engine::{EngineError, Model, Plan},
     observe::ServableSeries,
-    types::{Batch, BatchingSpec, Error, ErrorCode, ServableId, Signature, Tensor},
+    types::{Batch, BatchingSpec, Error, ResourceSpec, ServableId, Signature, Tensor},
 };
 
 /// A servable's half of the scheduler.
@@ -38,12 +41,21 @@ pub(crate) struct Core {
     pub(crate) fixed: bool,
     pub(crate) plans: Plans,
     pub(crate) tariff: Tariff,
-    pub(crate) queued: Arc<AtomicUsize>,
+    /// What may wait.
+    pub(crate) room: Arc<Room<Shown>>,
+    pub(crate) circuit: Circuit,
     pub(crate) series: Arc<ServableSeries>,
     /// Whether there is any use in offering work that nobody waits for.
     pub(crate) refused_aside: Refused,
+    /// A run that lasts longer is stuck; `None` = as the profile says.
+    stuck_after: Option<Duration>,
     locals: Vec<OnceLock<Arc<LocalQueue>>>,
 }
+
+/// A run that takes so many times what is expected is stuck.
+const STUCK_TIMES: u32 = 100;
+/// But none that takes less than this.
+const STUCK_LEAST: Duration = Duration::from_secs(30);
 
 /// Everything a core is made from.
 pub(crate) struct CoreParts {
@@ -52,7 +64,10 @@ pub(crate) struct CoreParts {
     pub(crate) model: Arc<dyn Model>,
     pub(crate) merging: Merging,
     pub(crate) batching: BatchingSpec,
-    pub(crate) parallel: usize,
+    pub(crate) resources: ResourceSpec,
+    /// Workers.
+    pub(crate) workers: usize,
+    pub(crate) max_tenants: usize,
     pub(crate) local_below: Duration,
     pub(crate) costs: Option<fn(usize) -> Duration>,
     pub(crate) series: Arc<ServableSeries>,
@@ -63,6 +78,14 @@ impl Core {
     pub(crate) fn new(parts: CoreParts) -> Self {
         let signature = parts.model.signature().clone();
         let merges = matches!(parts.merging, Merging::Proved | Merging::Vouched);
+        let parallel = match parts.resources.max_parallel_batches {
+            0 => parts.workers,
+            batches => batches,
+        };
+        let (batching, shown) = (&parts.batching, Shown(Arc::clone(&parts.series)));
+        let room = Room::new(batching.max_queue_rows, batching.priority_levels as usize, parts.max_tenants, shown);
+        let circuit =
+            Circuit::new(Limits { failures: parts.resources.circuit_failures, pause: parts.resources.circuit_pause });
         let tariff = Tariff::new(&parts.batching, merges, parts.local_below, parts.costs);
         let skip = usize::from(signature.batch == Batch::Rows);
         let fixed = signature.inputs.iter().all(|spec| spec.shape.iter().skip(skip).all(Option::is_some));
@@ -72,11 +95,13 @@ impl Core {
             signature: Arc::new(signature),
             merging: parts.merging,
             batching: parts.batching,
-            parallel: parts.parallel,
+            parallel,
             fixed,
             plans: parts.plans,
             tariff,
-            queued: Arc::default(),
+            room: Arc::new(room),
+            circuit,
+            stuck_after: parts.resources.stuck_after,
             series: parts.series,
             refused_aside: Refused::default(),
             locals: (0..MAX_HOMES).map(|_| OnceLock::new()).collect(),
@@ -111,54 +136,83 @@ impl Core {
         Ok(())
     }
 
-    /// Refuses jobs whose deadline passed while they waited.
-    pub(crate) fn refuse_expired(&self, expired: Vec<Job>) -> Vec<Finished> {
-        expired
-            .into_iter()
-            .map(|job| {
-                self.series.rejected(crate::observe::Reject::Deadline);
-                job.finish(Err(expired_in_queue()))
-            })
-            .collect()
+    /// Takes the next batch of this servable out of a queue.
+    pub(crate) fn take(&self, queue: &mut Queue<Job>, now: Instant) -> Taken<Job> {
+        let costs = self.tariff.costs();
+        queue.take(Choice { limit: self.tariff.take(), now, cost: &|rows| costs.cost(rows) })
     }
 
-    /// Runs a batch and gives every member its answer. When it fails, members are run once more, singly, and only those that
-    /// fail again are told so.
-    pub(crate) fn execute(
+    /// How long a batch that is expected to take so long may run before it counts as stuck.
+    pub(crate) fn patience(&self, expected: Duration) -> Duration {
+        self.stuck_after.unwrap_or_else(|| expected.saturating_mul(STUCK_TIMES).max(STUCK_LEAST))
+    }
+
+    /// Runs a batch and gives every member its answer.
+    pub(crate) fn execute(self: &Arc<Self>, sessions: &mut Sessions, jobs: Vec<Job>, taken: Instant) -> Vec<Finished> {
+        let (work, replies): (Vec<_>, Vec<_>) = jobs.into_iter().map(Job::start).unzip();
+        let (results, _) = self.answer(sessions, &work, taken);
+        replies.into_iter().zip(results).map(|(reply, result)| reply.with(result)).collect()
+    }
+
+    /// Runs a batch; the answers of its members in their order. When it fails, members are run once more, singly, and only those
+    /// that fail again are told so. True when its failure has opened the circuit.
+    pub(crate) fn answer(
         self: &Arc<Self>,
         sessions: &mut Sessions,
-        mut jobs: Vec<Job>,
+        work: &[Work],
         taken: Instant,
-    ) -> Vec<Finished> {
-        jobs.iter_mut().for_each(Job::start);
-        self.watch_deadlines(&jobs, taken);
-        match self.attempt(sessions, &jobs) {
-            Ok((outputs, timing)) => self.scatter(jobs, &outputs, (taken, timing)),
-            Err(error) if jobs.len() > 1 => {
-                tracing::warn!(model = %self.id, rows = rows_of(&jobs), %error, "batch failed; running its members singly");
-                jobs.into_iter().flat_map(|job| self.execute_one(sessions, job, taken)).collect()
+    ) -> (Vec<Result<Piece, Error>>, bool) {
+        self.tariff.ran(taken);
+        self.watch_deadlines(work, taken);
+        let results = match self.attempt(sessions, work) {
+            Ok((outputs, timing)) => self.scatter(work, &outputs, (taken, timing)),
+            Err(error) if work.len() > 1 => {
+                tracing::warn!(model = %self.id, rows = rows_of(work), %error, "batch failed; running its members singly");
+                work.iter().map(|one| self.answer_one(sessions, one, taken)).collect()
             }
-            Err(error) => jobs.into_iter().map(|job| job.finish(Err(self.failed(&error)))).collect(),
+            Err(error) => vec![Err(self.failed(&error))],
+        };
+        if results.iter().any(Result::is_ok) {
+            if !self.circuit.is_calm() {
+                self.circuit.succeeded();
+                self.show_circuit();
+            }
+            return (results, false);
         }
+        let opened = self.circuit.failed(Instant::now());
+        if opened {
+            tracing::error!(model = %self.id, "too many batches have failed in a row: the circuit opens");
+            self.show_circuit();
+        }
+        (results, opened)
+    }
+
+    /// Brings the circuit's state to the metrics.
+    pub(crate) fn show_circuit(&self) {
+        self.series.circuit(match self.circuit.state() {
+            CircuitState::Closed => 0,
+            CircuitState::HalfOpen => 1,
+            CircuitState::Open => 2,
+        });
     }
 
     /// Counts work that is run although its deadline has passed: the queue gives none away, so the count stays 0.
-    fn watch_deadlines(&self, jobs: &[Job], taken: Instant) {
-        let earliest = jobs.iter().filter_map(|job| job.deadline).min();
+    fn watch_deadlines(&self, work: &[Work], taken: Instant) {
+        let earliest = work.iter().filter_map(|one| one.deadline).min();
         if earliest.is_some_and(|deadline| deadline <= taken) {
             self.series.executed_expired();
         }
     }
 
-    fn execute_one(self: &Arc<Self>, sessions: &mut Sessions, job: Job, taken: Instant) -> Vec<Finished> {
-        if job.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+    fn answer_one(self: &Arc<Self>, sessions: &mut Sessions, one: &Work, taken: Instant) -> Result<Piece, Error> {
+        if one.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             // The batch that failed used up its time.
-            return vec![job.finish(Err(expired_in_execution()))];
+            return Err(expired_in_execution());
         }
-        match self.attempt(sessions, std::slice::from_ref(&job)) {
-            Ok((outputs, timing)) => self.scatter(vec![job], &outputs, (taken, timing)),
-            Err(error) => vec![job.finish(Err(self.failed(&error)))],
-        }
+        let (outputs, timing) =
+            self.attempt(sessions, std::slice::from_ref(one)).map_err(|error| self.failed(&error))?;
+        let mut pieces = self.scatter(std::slice::from_ref(one), &outputs, (taken, timing));
+        pieces.pop().unwrap_or_else(|| Err(self.failed(&EngineError::new("no answer"))))
     }
 
     fn failed(&self, error: &EngineError) -> Error {
@@ -166,25 +220,29 @@ impl Core {
         Error::internal(format!("model '{}': execution failed", self.id.model), error)
     }
 
-    fn scatter(&self, jobs: Vec<Job>, outputs: &[Tensor], (taken, timing): (Instant, Timing)) -> Vec<Finished> {
+    fn scatter(
+        &self,
+        work: &[Work],
+        outputs: &[Tensor],
+        (taken, timing): (Instant, Timing),
+    ) -> Vec<Result<Piece, Error>> {
         let gathered = taken + timing.gather;
         let computed = gathered + timing.compute;
         let mut from = 0;
-        jobs.into_iter()
-            .map(|job| {
-                let range = from..from + job.rows();
+        work.iter()
+            .map(|one| {
+                let range = from..from + one.range.len();
                 from = range.end;
-                let piece = match batch::slice(outputs, self.signature.batch, &range) {
+                match batch::slice(outputs, self.signature.batch, &range) {
                     Ok(outputs) => Ok(Piece { outputs, taken, gathered, computed }),
                     Err(error) => Err(self.failed(&error)),
-                };
-                job.finish(piece)
+                }
             })
             .collect()
     }
 
     /// One run over all jobs, with panics turned into errors. Sessions that were in use are dropped after a failure.
-    fn attempt(self: &Arc<Self>, sessions: &mut Sessions, jobs: &[Job]) -> Result<(Vec<Tensor>, Timing), EngineError> {
+    fn attempt(self: &Arc<Self>, sessions: &mut Sessions, jobs: &[Work]) -> Result<(Vec<Tensor>, Timing), EngineError> {
         let rows = rows_of(jobs);
         let run = catch_unwind(AssertUnwindSafe(|| self.run(sessions, jobs, rows)));
         let result = run.unwrap_or_else(|panic| Err(EngineError::new(panic_text(panic.as_ref()))));
@@ -218,7 +276,7 @@ impl Core {
     fn run(
         self: &Arc<Self>,
         sessions: &mut Sessions,
-        jobs: &[Job],
+        jobs: &[Work],
         rows: usize,
     ) -> Result<(Vec<Tensor>, Timing), EngineError> {
         let mut outputs = Outputs::new(&self.signature, rows);
@@ -253,75 +311,12 @@ impl std::fmt::Debug for Core {
     }
 }
 
-fn rows_of(jobs: &[Job]) -> usize {
-    jobs.iter().map(super::queue::Waiting::rows).sum()
+fn rows_of(work: &[Work]) -> usize {
+    work.iter().map(|one| one.range.len()).sum()
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
     format!("panicked: {}", text.unwrap_or_else(|| "no message".to_owned()))
-}
-
-/// The error of a request whose deadline passed before a worker took it.
-pub(crate) fn expired_in_queue() -> Error {
-    Error::new(ErrorCode::DeadlineExceeded, "deadline: expired in the queue")
-}
-
-/// The error of a request whose deadline passed while it was run.
-pub(crate) fn expired_in_execution() -> Error {
-    Error::new(ErrorCode::DeadlineExceeded, "deadline: expired in execution")
-}
-
-/// The sessions that one worker or one I/O thread keeps.
-#[derive(Default)]
-pub(crate) struct Sessions {
-    kept: HashMap<(u64, usize), Kept>,
-}
-
-struct Kept {
-    core: Weak<Core>,
-    session: Box<dyn Session>,
-}
-
-impl Sessions {
-    /// The session of a servable and size; made of `plan` on first use.
-    ///
-    /// # Errors
-    /// When there is no plan or the engine refuses the session.
-    pub(crate) fn get(
-        &mut self,
-        core: &Arc<Core>,
-        size: usize,
-        plan: impl FnOnce() -> Result<Arc<dyn Plan>, EngineError>,
-    ) -> Result<&mut dyn Session, EngineError> {
-        match self.kept.entry((core.key, size)) {
-            std::collections::hash_map::Entry::Occupied(entry) => Ok(entry.into_mut().session.as_mut()),
-            std::collections::hash_map::Entry::Vacant(entry) => {
-                let kept = Kept { core: Arc::downgrade(core), session: plan()?.session()? };
-                Ok(entry.insert(kept).session.as_mut())
-            }
-        }
-    }
-
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        self.kept.len()
-    }
-
-    /// Drops the sessions of a servable.
-    pub(crate) fn forget(&mut self, key: u64) {
-        self.kept.retain(|(owner, _), _| *owner != key);
-    }
-
-    /// Drops the sessions of servables that are gone.
-    pub(crate) fn purge(&mut self) {
-        self.kept.retain(|_, kept| kept.core.strong_count() > 0);
-    }
-}
-
-impl std::fmt::Debug for Sessions {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Sessions({})", self.kept.len())
-    }
 }

@@ -5,7 +5,7 @@ use std::{
     ops::Range,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Instant,
 };
@@ -13,9 +13,14 @@ use std::{
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
-use super::{batch::Member, core::Core, home::Home, queue::Waiting};
+use super::{
+    batch::Member,
+    home::Home,
+    queue::Waiting,
+    room::{Slot, Watcher},
+};
 use crate::{
-    observe::ServableSeries,
+    observe::{Reject, ServableSeries},
     types::{Batch, Error, Rows, Tensor},
 };
 
@@ -31,37 +36,21 @@ pub(crate) fn key_of(rows: &Rows, batch: Batch, fixed: bool) -> Key {
     rows.inputs.iter().flat_map(|tensor| tensor.shape().iter().skip(skip).copied()).collect()
 }
 
-/// Rows that count against a queue's bound until this is dropped: when they are taken, refused or given up.
+/// Shows what waits for a servable in its metrics.
 #[derive(Debug)]
-pub(crate) struct Slot {
-    queued: Arc<AtomicUsize>,
-    series: Arc<ServableSeries>,
-    rows: usize,
-}
+pub(crate) struct Shown(pub(crate) Arc<ServableSeries>);
 
-impl Slot {
-    /// Reserves room for `rows` rows in a servable's queue; a request larger than the whole queue is let in when the queue is
-    /// empty. `None` when there is no room.
-    pub(crate) fn reserve(core: &Core, rows: usize) -> Option<Self> {
-        let limit = core.batching.max_queue_rows;
-        let fits = |now: usize| (now == 0 || now + rows <= limit).then_some(now + rows);
-        core.queued.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits).ok()?;
-        core.series.queued(rows);
-        Some(Self { queued: Arc::clone(&core.queued), series: Arc::clone(&core.series), rows })
+impl Watcher for Shown {
+    fn came(&self, rows: usize) {
+        self.0.queued(rows);
     }
 
-    /// Splits off the part of `rows` rows.
-    pub(crate) fn split(&mut self, rows: usize) -> Self {
-        let rows = rows.min(self.rows);
-        self.rows -= rows;
-        Self { queued: Arc::clone(&self.queued), series: Arc::clone(&self.series), rows }
+    fn went(&self, rows: usize) {
+        self.0.unqueued(rows);
     }
-}
 
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.queued.fetch_sub(self.rows, Ordering::AcqRel);
-        self.series.unqueued(self.rows);
+    fn tenants(&self, count: usize) {
+        self.0.tenants(count);
     }
 }
 
@@ -81,30 +70,59 @@ pub(crate) struct Piece {
 /// A piece of waiting work.
 #[derive(Debug)]
 pub(crate) struct Job {
-    pub(crate) inputs: Arc<[Tensor]>,
-    pub(crate) range: Range<usize>,
+    pub(crate) work: Work,
     pub(crate) key: Key,
     pub(crate) queued: Instant,
+    /// Priority level; 1 is the most urgent.
+    pub(crate) level: u32,
+    /// Whose it is; 0 where nobody is told apart.
+    pub(crate) tenant: u64,
+    pub(crate) slot: Slot<Shown>,
+    pub(crate) reply: Reply,
+}
+
+/// What there is to do.
+#[derive(Debug)]
+pub(crate) struct Work {
+    pub(crate) inputs: Arc<[Tensor]>,
+    pub(crate) range: Range<usize>,
     pub(crate) deadline: Option<Instant>,
     /// Set when a worker takes it, for the text of a missed deadline.
     pub(crate) started: Option<Arc<AtomicBool>>,
-    pub(crate) slot: Option<Slot>,
+}
+
+/// The way back.
+#[derive(Debug)]
+pub(crate) struct Reply {
     pub(crate) reply: oneshot::Sender<Result<Piece, Error>>,
     pub(crate) home: Option<Arc<Home>>,
 }
 
 impl Job {
     /// Frees its place in the queue and notes that it runs.
-    pub(crate) fn start(&mut self) {
-        self.slot = None;
-        if let Some(started) = &self.started {
+    pub(crate) fn start(self) -> (Work, Reply) {
+        drop(self.slot);
+        if let Some(started) = &self.work.started {
             started.store(true, Ordering::Release);
         }
+        (self.work, self.reply)
     }
 
     /// Its answer, ready to be sent.
     pub(crate) fn finish(self, result: Result<Piece, Error>) -> Finished {
-        Finished { reply: self.reply, home: self.home, result }
+        self.reply.with(result)
+    }
+
+    /// Counts that it was refused because of its servable's circuit.
+    pub(crate) fn count_refusal(&self) {
+        self.slot.watcher().0.rejected(Reject::Circuit);
+    }
+}
+
+impl Reply {
+    /// With an answer, ready to be sent.
+    pub(crate) fn with(self, result: Result<Piece, Error>) -> Finished {
+        Finished { reply: self, result }
     }
 }
 
@@ -112,7 +130,7 @@ impl Waiting for Job {
     type Key = Key;
 
     fn rows(&self) -> usize {
-        self.range.len()
+        self.work.range.len()
     }
 
     fn key(&self) -> &Key {
@@ -120,7 +138,7 @@ impl Waiting for Job {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.deadline
+        self.work.deadline
     }
 
     fn queued(&self) -> Instant {
@@ -128,11 +146,19 @@ impl Waiting for Job {
     }
 
     fn abandoned(&self) -> bool {
-        self.reply.is_closed()
+        self.reply.reply.is_closed()
+    }
+
+    fn level(&self) -> u32 {
+        self.level
+    }
+
+    fn tenant(&self) -> u64 {
+        self.tenant
     }
 }
 
-impl Member for Job {
+impl Member for Work {
     fn inputs(&self) -> &[Tensor] {
         &self.inputs
     }
@@ -145,19 +171,18 @@ impl Member for Job {
 /// An answer on its way.
 #[derive(Debug)]
 pub(crate) struct Finished {
-    reply: oneshot::Sender<Result<Piece, Error>>,
-    home: Option<Arc<Home>>,
+    reply: Reply,
     result: Result<Piece, Error>,
 }
 
 impl Finished {
     /// The I/O thread that waits for it.
     pub(crate) fn home(&self) -> Option<&Arc<Home>> {
-        self.home.as_ref()
+        self.reply.home.as_ref()
     }
 
     /// Hands it to whoever waits; a caller that has left is not an error.
     pub(crate) fn deliver(self) {
-        drop(self.reply.send(self.result));
+        drop(self.reply.reply.send(self.result));
     }
 }

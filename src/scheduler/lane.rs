@@ -15,15 +15,21 @@ use tokio::sync::oneshot;
 
 use super::{
     Merging,
-    aside::{Aside, AsideOutcome, Work},
-    core::{Core, expired_in_execution, expired_in_queue},
+    admission::{expired_in_execution, expired_in_queue},
+    aside::{self, Aside, AsideOutcome},
+    circuit::CircuitState,
+    core::Core,
     home::Home,
-    job::{Job, Piece, Slot, key_of},
+    job::{Job, Piece, Reply, Shown, Work, key_of},
     local,
     pool::Pool,
     proof::concat,
+    room::Slot,
 };
-use crate::types::{Batch, Error, ErrorCode, Rows, Stamps, Tensor};
+use crate::{
+    observe::Reject,
+    types::{Batch, Error, Rows, Stamps, Tensor},
+};
 
 /// A servable's handle on the scheduler. Clones share it; the last one to go takes the servable out of the pool.
 #[derive(Clone)]
@@ -41,6 +47,23 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.pool.remove(self.core.key);
         self.aside.forget(self.core.key);
+    }
+}
+
+/// On what terms rows are to be run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// When an answer stops being of use; `None` = never.
+    pub deadline: Option<Instant>,
+    /// Priority level, 1 is the most urgent; 0, and what the servable has no level for, is its default.
+    pub priority: u64,
+    /// Whose they are, where tenants share fairly; 0 = nobody's.
+    pub tenant: u64,
+}
+
+impl From<Option<Instant>> for Terms {
+    fn from(deadline: Option<Instant>) -> Self {
+        Self { deadline, ..Self::default() }
     }
 }
 
@@ -70,7 +93,7 @@ impl Lane {
 
     /// Rows that wait now.
     pub fn queued_rows(&self) -> usize {
-        self.inner.core.queued.load(Ordering::Relaxed)
+        self.inner.core.room.rows()
     }
 
     /// Batch sizes that are compiled, ascending.
@@ -81,6 +104,11 @@ impl Lane {
     /// What batches cost, as measured: (rows, run time), ascending.
     pub fn profile(&self) -> Vec<(usize, Duration)> {
         self.inner.core.tariff.table()
+    }
+
+    /// Whether requests pass, or are refused because the last runs have failed; and how often that has begun.
+    pub fn circuit(&self) -> (CircuitState, u64) {
+        (self.inner.core.circuit.state(), self.inner.core.circuit.opened())
     }
 
     /// True when batches are run on the I/O threads.
@@ -96,28 +124,25 @@ impl Lane {
     /// Queues the rows and waits for their answer. Dropping the future takes the rows out of the queue.
     ///
     /// # Errors
-    /// `Overloaded` when the queue has no room (nothing was executed), `DeadlineExceeded` saying whether the rows were still
-    /// waiting, `Unavailable` when the servable is being unloaded, `Internal` when the model failed.
-    pub async fn run(&self, rows: Rows, deadline: Option<Instant>) -> Result<Answer, Error> {
+    /// `Overloaded` when there is no room, or the answer would come too late with all that waits already (nothing was
+    /// executed); `DeadlineExceeded` saying whether the rows were still waiting, or that the time is too short for any run;
+    /// `Unavailable` when the servable is being unloaded or its circuit is open; `Internal` when the model failed.
+    pub async fn run(&self, rows: Rows, terms: impl Into<Terms>) -> Result<Answer, Error> {
         let core = &self.inner.core;
+        let terms = terms.into();
         let queued = Instant::now();
-        if deadline.is_some_and(|deadline| deadline <= queued) {
-            core.series.rejected(crate::observe::Reject::Deadline);
-            return Err(expired_in_queue());
-        }
-        let Some(slot) = Slot::reserve(core, rows.rows) else {
-            core.series.rejected(crate::observe::Reject::QueueFull);
-            return Err(self.queue_full());
-        };
-        let started = deadline.map(|_| Arc::new(AtomicBool::new(false)));
-        let common = Common { queued, deadline, started: started.clone(), home: Home::current() };
+        let home = Home::current();
+        let local = home.as_deref().and_then(|home| core.local(home.index()).map(|queue| (home, queue)));
+        let slot = self.admit(rows.rows, &terms, local.is_some(), queued)?;
+        let started = terms.deadline.map(|_| Arc::new(AtomicBool::new(false)));
+        let common = Common { queued, deadline: terms.deadline, started: started.clone(), home: home.clone() };
         let (jobs, replies) = self.jobs(rows, slot, &common);
-        let mut guard = Leaving { inner: Some(&self.inner), home: common.home.as_ref().map(|home| home.index()) };
-        match common.home.as_deref().and_then(|home| core.local(home.index()).map(|queue| (home, queue))) {
+        let mut guard = Leaving { inner: Some(&self.inner), home: home.as_ref().map(|home| home.index()) };
+        match local {
             Some((home, queue)) => local::submit(core, queue, home, jobs.into_iter()),
-            None => self.inner.pool.submit(core.key, jobs.into_iter()),
+            None => self.inner.pool.submit(core, jobs.into_iter()),
         }
-        let pieces = match deadline {
+        let pieces = match terms.deadline {
             None => wait(replies).await?,
             Some(deadline) => match tokio::time::timeout_at(deadline.into(), wait(replies)).await {
                 Ok(pieces) => pieces?,
@@ -126,6 +151,26 @@ impl Lane {
         };
         guard.inner = None;
         join(pieces, queued)
+    }
+
+    /// A place in the queue, if there is one and waiting in it makes sense.
+    fn admit(&self, rows: usize, terms: &Terms, local: bool, now: Instant) -> Result<Slot<Shown>, Error> {
+        let core = &self.inner.core;
+        let refused = |(reason, error)| {
+            core.series.rejected(reason);
+            error
+        };
+        let level = core.level(terms.priority);
+        if let Some(deadline) = terms.deadline {
+            let load = (!local).then(|| self.inner.pool.load());
+            core.in_time(rows, level, deadline, (load, now)).map_err(refused)?;
+        }
+        let slot = core.room.reserve(rows, level, terms.tenant).map_err(|full| refused(core.full(full)))?;
+        core.circuit.admit(now).map_err(|wait| refused((Reject::Circuit, core.broken_for(wait))))?;
+        if !core.circuit.is_calm() {
+            core.show_circuit();
+        }
+        Ok(slot)
     }
 
     /// False when [`Lane::run_aside`] has just refused work of this servable and would so again: nothing need be prepared.
@@ -139,7 +184,7 @@ impl Lane {
     /// rows and `done` keep in memory, `now` the time.
     pub fn run_aside(&self, rows: Rows, bytes: usize, now: Instant, done: impl FnOnce(AsideOutcome) + Send + 'static) {
         let core = Arc::clone(&self.inner.core);
-        self.inner.aside.offer(Work { core, rows, bytes, offered: now, done: Box::new(done) });
+        self.inner.aside.offer(aside::Work { core, rows, bytes, offered: now, done: Box::new(done) });
     }
 
     /// The caller's own clock ran out: the rows leave the queue with it, or their answer comes too late.
@@ -151,18 +196,8 @@ impl Lane {
         expired_in_queue()
     }
 
-    fn queue_full(&self) -> Error {
-        let core = &self.inner.core;
-        let text = format!("model '{}': queue full: {} rows wait", core.id.model, core.queued.load(Ordering::Relaxed));
-        // What waits takes about so long; a caller that comes back sooner finds the queue as full.
-        let share = core.batching.max_queue_rows.div_ceil(core.parallel.max(1));
-        let wait = core.tariff.cost(share).unwrap_or(Duration::from_millis(100));
-        Error::new(ErrorCode::Overloaded, text)
-            .with_retry_after(wait.clamp(Duration::from_millis(1), Duration::from_secs(30)))
-    }
-
     /// One job, or several of at most the batch limit where the request is larger and may be split.
-    fn jobs(&self, rows: Rows, mut slot: Slot, common: &Common) -> (Few<Job>, Few<Reply>) {
+    fn jobs(&self, rows: Rows, mut slot: Slot<Shown>, common: &Common) -> (Few<Job>, Few<Pending>) {
         let core = &self.inner.core;
         let key = key_of(&rows, core.signature.batch, core.fixed);
         let splits = core.signature.batch == Batch::Rows && core.merges();
@@ -173,16 +208,16 @@ impl Lane {
         while from < rows.rows {
             let to = (from + size).min(rows.rows);
             let (reply, answer) = oneshot::channel();
+            let (level, tenant) = (slot.level(), slot.tenant());
+            let started = common.started.clone();
             jobs.push(Job {
-                inputs: Arc::clone(&rows.inputs),
-                range: from..to,
+                work: Work { inputs: Arc::clone(&rows.inputs), range: from..to, deadline: common.deadline, started },
                 key: key.clone(),
                 queued: common.queued,
-                deadline: common.deadline,
-                started: common.started.clone(),
-                slot: Some(slot.split(to - from)),
-                reply,
-                home: common.home.clone(),
+                level,
+                tenant,
+                slot: slot.split(to - from),
+                reply: Reply { reply, home: common.home.clone() },
             });
             replies.push(answer);
             from = to;
@@ -200,7 +235,7 @@ impl fmt::Debug for Lane {
 /// Nearly every request is one piece: no allocation for lists of one.
 type Few<T> = SmallVec<[T; 1]>;
 
-type Reply = oneshot::Receiver<Result<Piece, Error>>;
+type Pending = oneshot::Receiver<Result<Piece, Error>>;
 
 struct Common {
     queued: Instant,
@@ -226,7 +261,7 @@ impl Drop for Leaving<'_> {
     }
 }
 
-async fn wait(replies: Few<Reply>) -> Result<Few<Piece>, Error> {
+async fn wait(replies: Few<Pending>) -> Result<Few<Piece>, Error> {
     let mut pieces = Few::with_capacity(replies.len());
     for reply in replies {
         let gone = |_| Error::internal("model: execution failed", "a batch was dropped without an answer");

@@ -9,10 +9,11 @@ use std::{sync::Arc, time::Instant};
 use parking_lot::Mutex;
 
 use super::{
-    core::{Core, Sessions},
+    core::Core,
     home::Home,
     job::{Finished, Job},
     queue::Queue,
+    sessions::Sessions,
 };
 
 /// The queue of one servable on one I/O thread.
@@ -69,9 +70,9 @@ fn run_one_batch(core: &Arc<Core>, local: &LocalQueue) -> bool {
             return false;
         }
         state.fresh = 0;
-        (state.queue.take(core.tariff.take(), now), std::mem::take(&mut state.sessions))
+        (core.take(&mut state.queue, now), std::mem::take(&mut state.sessions))
     };
-    core.refuse_expired(taken.expired).into_iter().for_each(Finished::deliver);
+    core.refuse(taken.expired, taken.dropped, now).into_iter().for_each(Finished::deliver);
     let alone = taken.batch.len() <= 1;
     if !taken.batch.is_empty() {
         let finished = core.execute(&mut sessions, taken.batch, now);

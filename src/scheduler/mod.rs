@@ -1,15 +1,28 @@
 //! Layer 4: many requests into one batch.
 //!
 //! A [`Lane`] is a servable's way into the scheduler. A request goes down one of two lanes, chosen by what the servable's batches
-//! cost: cheap ones are run on the I/O thread they came in on (`local`), dear ones by a shared pool of workers (`pool`,
-//! `worker`) that ask a pure policy what to run next (`policy`). Both share the pure `queue`, the compiled sizes (`plans`), what
-//! runs of them are measured to cost (`profile`), what follows from it for batches (`costs`, `tariff`), and the execution of a
-//! batch (`core`, `batch`). What nobody waits for is run beside them, on a
-//! thread that may be given up (`aside`, and its books in `ledger`). Answers from workers come back once per batch and
-//! I/O thread (`home`). Whether requests may be merged at all is proved at load (`proof`).
+//! cost: cheap ones are run on the I/O thread they came in on (`local`), dear ones by a shared pool of workers that ask a pure
+//! policy what to run next. Both share the queue, the measured costs and the execution of a batch.
+//!
+//! | file | what |
+//! |---|---|
+//! | `lane`, `admission`, `room` | the way in: whether a request may wait, and how many may |
+//! | `queue` | what waits, and which of it makes up the next batch (pure) |
+//! | `local`, `home` | the local lane, and the way back to an I/O thread |
+//! | `pool`, `policy`, `load`, `meeting` | the pool lane: whose turn it is (pure), what it looks like from outside, who is woken |
+//! | `worker`, `watchdog`, `promise` | those who run its batches, those who watch them, and who answers when both could |
+//! | `core`, `batch`, `job`, `sessions` | one servable, and the execution of a batch |
+//! | `circuit` | whether a servable that fails is asked at all |
+//! | `plans`, `compiler` | the compiled sizes |
+//! | `profile`, `costs`, `tariff` | what runs cost as measured, what follows from it for batches (pure), and both kept up to date |
+//! | `proof` | whether requests may be merged at all |
+//! | `aside`, `ledger` | what nobody waits for, on a thread that may be given up |
+//! | `sync`, `checked` | the locks of what is model-checked, and the checks |
 
+mod admission;
 mod aside;
 mod batch;
+mod circuit;
 mod compiler;
 mod core;
 mod costs;
@@ -17,16 +30,27 @@ mod home;
 mod job;
 mod lane;
 mod ledger;
+mod load;
 mod local;
+mod meeting;
 mod plans;
 mod policy;
 mod pool;
 mod profile;
+mod promise;
 mod proof;
 mod queue;
+mod room;
+mod sessions;
+mod sync;
 mod tariff;
+mod watchdog;
 mod worker;
 
+#[cfg(test)]
+mod checked;
+#[cfg(test)]
+mod overload_tests;
 #[cfg(test)]
 mod tests;
 
@@ -36,11 +60,8 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    thread::JoinHandle,
     time::Duration,
 };
-
-use parking_lot::Mutex;
 
 pub(crate) use self::proof::zeros;
 use self::{
@@ -49,12 +70,14 @@ use self::{
     core::{Core, CoreParts},
     plans::Plans,
     pool::Pool,
+    watchdog::Watchdog,
 };
 pub use self::{
     aside::AsideOutcome,
     batch::run_once,
+    circuit::CircuitState,
     home::Home,
-    lane::{Answer, Lane},
+    lane::{Answer, Lane, Terms},
     proof::prove,
 };
 use crate::{
@@ -119,13 +142,21 @@ pub struct SchedulerOptions {
     pub local_below: Duration,
     /// Time that compiling further batch sizes may take per servable; what is not compiled by then is covered by smaller sizes.
     pub load_budget: Duration,
+    /// Tenants with rows waiting for one servable that are told apart; those beyond it share.
+    pub max_tenants: usize,
     /// What a run of so many rows costs, instead of measuring it: for simulations and tests.
     pub costs: Option<fn(usize) -> Duration>,
 }
 
 impl Default for SchedulerOptions {
     fn default() -> Self {
-        Self { workers: 0, local_below: Duration::from_micros(100), load_budget: Duration::from_secs(2), costs: None }
+        Self {
+            workers: 0,
+            local_below: Duration::from_micros(100),
+            load_budget: Duration::from_secs(2),
+            costs: None,
+            max_tenants: 256,
+        }
     }
 }
 
@@ -137,7 +168,8 @@ pub struct Scheduler {
     workers: usize,
     local_below: Duration,
     costs: Option<fn(usize) -> Duration>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    watchdog: Watchdog,
+    max_tenants: usize,
     next_key: AtomicU64,
 }
 
@@ -151,13 +183,9 @@ impl Scheduler {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             workers => workers,
         };
-        let pool = Arc::new(Pool::default());
-        let threads = (0..workers)
-            .map(|index| {
-                let pool = Arc::clone(&pool);
-                std::thread::Builder::new().name(format!("weir-worker-{index}")).spawn(move || worker::work(&pool))
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+        let (pool, hands) = Pool::new(workers);
+        let pool = Arc::new(pool);
+        let watchdog = Watchdog::start(&pool, hands)?;
         let compiler = Compiler::start(options.load_budget)?;
         let aside = Arc::new(Aside::new(Arc::clone(&pool), workers));
         Ok(Arc::new(Self {
@@ -167,7 +195,8 @@ impl Scheduler {
             workers,
             local_below: options.local_below,
             costs: options.costs,
-            threads: Mutex::new(threads),
+            watchdog,
+            max_tenants: options.max_tenants,
             next_key: AtomicU64::new(1),
         }))
     }
@@ -189,17 +218,15 @@ impl Scheduler {
     pub fn lane(self: &Arc<Self>, parts: LaneParts) -> Result<Lane, LoadError> {
         let batched = parts.model.signature().batch == Batch::Rows;
         let plans = Plans::new(Arc::clone(&parts.model), batched)?;
-        let parallel = match parts.resources.max_parallel_batches {
-            0 => self.workers,
-            batches => batches,
-        };
         let core = Arc::new(Core::new(CoreParts {
             key: self.next_key.fetch_add(1, Ordering::Relaxed),
             id: parts.id,
             model: parts.model,
             merging: parts.merging,
             batching: parts.batching,
-            parallel,
+            resources: parts.resources,
+            workers: self.workers,
+            max_tenants: self.max_tenants,
             local_below: self.local_below,
             costs: self.costs,
             series: parts.series,
@@ -213,12 +240,8 @@ impl Scheduler {
     /// Runs what still waits, then ends the workers. Blocks until they have ended.
     pub fn shutdown(&self) {
         self.aside.stop();
-        self.pool.stop();
+        self.watchdog.stop();
         self.compiler.stop();
-        for thread in std::mem::take(&mut *self.threads.lock()) {
-            // A worker contains panics of the models it runs; a panic of its own has been logged by the hook.
-            drop(thread.join());
-        }
     }
 }
 

@@ -1,9 +1,18 @@
-//! Which servable a free worker serves next: a pure function of what waits and of the time. Round robin over servables whose
-//! batch is due; a servable that has been asked to wait for a fuller batch is due when it is full enough or old enough.
+//! Which servable a free worker serves next: a pure function of what waits and of the time. Deficit round robin (Shreedhar and
+//! Varghese, 1995) over servables whose batch is due, counted in measured time, so that each gets the same share of the workers
+//! whatever its batches cost. A servable that has been asked to wait for a fuller batch is due when it is full enough or old
+//! enough. A slow servable leaves the last free worker to the others while they have traffic.
 
 use std::time::{Duration, Instant};
 
 use crate::types::BatchingSpec;
+
+/// What a servable is granted per round, in nanoseconds: small, so that cheap servables take turns batch by batch.
+pub(crate) const QUANTUM: i64 = 100_000;
+/// Servables whose batches take longer are slow.
+pub(crate) const SLOW: Duration = Duration::from_millis(20);
+/// For so long after another servable's last request a slow one leaves the last free worker alone.
+pub(crate) const QUIET: Duration = Duration::from_secs(1);
 
 /// What the policy sees of one servable with waiting work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,33 +29,84 @@ pub(crate) struct View {
     pub(crate) running: usize,
     /// Batches that may run at once.
     pub(crate) parallel: usize,
+    /// What its next batch takes; zero when that is not known.
+    pub(crate) cost: Duration,
+    /// Nanoseconds that it has been granted and has not used.
+    pub(crate) deficit: i64,
+    /// When a servable other than this one, and not a slow one, was last asked for something.
+    pub(crate) others: Option<Instant>,
+}
+
+/// The workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hands {
+    /// How many run nothing, the one that asks among them.
+    pub(crate) free: usize,
+    /// How many there are.
+    pub(crate) all: usize,
 }
 
 /// What a free worker should do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pick {
-    /// Take a batch of the servable at this index.
-    Run(usize),
+    /// Take a batch of the servable at this index; grant those up to it so many quanta, and those behind it one less.
+    Run {
+        /// Whose turn it is.
+        index: usize,
+        /// Rounds that it takes until the servable can pay for its batch.
+        rounds: u32,
+    },
     /// Nothing is due before then.
     Wait(Instant),
     /// Nothing waits that may run.
     Idle,
 }
 
-/// Picks the first due servable. The caller keeps `views` in round-robin order: a servable that was served moves to the end.
-pub(crate) fn pick(views: impl Iterator<Item = View>, now: Instant) -> Pick {
+/// Picks the servable that can pay for its batch after the fewest rounds, of several the first. The caller keeps `views` in
+/// round-robin order: after a pick that took a round, whoever is behind the one that was picked comes first.
+pub(crate) fn pick(views: impl Iterator<Item = View>, hands: Hands, now: Instant) -> Pick {
     let mut earliest: Option<Instant> = None;
+    let mut best: Option<(u32, usize)> = None;
     for (index, view) in views.enumerate() {
-        if view.rows == 0 || view.running >= view.parallel {
+        let Some(due) = due(&view, hands) else { continue };
+        if due > now {
+            earliest = Some(earliest.map_or(due, |time| time.min(due)));
             continue;
         }
-        let due = if view.rows >= view.enough { view.oldest } else { view.oldest + view.delay };
-        if due <= now {
-            return Pick::Run(index);
+        let rounds = rounds(&view);
+        if best.is_none_or(|(fewest, _)| rounds < fewest) {
+            best = Some((rounds, index));
         }
-        earliest = Some(earliest.map_or(due, |time| time.min(due)));
+        if rounds == 0 {
+            break;
+        }
     }
-    earliest.map_or(Pick::Idle, Pick::Wait)
+    match (best, earliest) {
+        (Some((rounds, index)), _) => Pick::Run { index, rounds },
+        (None, Some(time)) => Pick::Wait(time),
+        (None, None) => Pick::Idle,
+    }
+}
+
+/// When a batch of the servable may be run; `None` while only the end of another batch can change that.
+fn due(view: &View, hands: Hands) -> Option<Instant> {
+    if view.rows == 0 || view.running >= view.parallel {
+        return None;
+    }
+    let full = if view.rows >= view.enough { view.oldest } else { view.oldest + view.delay };
+    // With a single worker there is none to be left to the others: then turns alone are fair.
+    let last = hands.free <= 1 && hands.all > 1 && view.cost > SLOW;
+    Some(if last { view.others.map_or(full, |others| full.max(others + QUIET)) } else { full })
+}
+
+fn rounds(view: &View) -> u32 {
+    let lacks = i64::try_from(view.cost.as_nanos()).unwrap_or(i64::MAX).saturating_sub(view.deficit);
+    u32::try_from(lacks.max(0).saturating_add(QUANTUM - 1) / QUANTUM).unwrap_or(u32::MAX)
+}
+
+/// What a servable has left of its grants after so many rounds.
+pub(crate) fn granted(deficit: i64, rounds: u32) -> i64 {
+    deficit.saturating_add(QUANTUM.saturating_mul(i64::from(rounds)))
 }
 
 /// Rows at which a batch need not wait any longer: the smallest preferred size, else the limit.
@@ -54,31 +114,33 @@ pub(crate) fn enough_rows(batching: &BatchingSpec, limit: usize) -> usize {
     batching.preferred_batch_size.iter().copied().filter(|size| *size > 0).min().map_or(limit, |size| size.min(limit))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Which servables were last asked for something: the last, and the last before it that was another.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Recent {
+    last: Option<(u64, Instant)>,
+    before: Option<Instant>,
+}
 
-    fn view(now: Instant, rows: usize) -> View {
-        View { rows, enough: 8, oldest: now, delay: Duration::ZERO, running: 0, parallel: 2 }
+impl Recent {
+    /// A servable was asked for something.
+    pub(crate) fn note(&mut self, key: u64, now: Instant) {
+        if let Some((known, at)) = self.last
+            && known != key
+        {
+            self.before = Some(at);
+        }
+        self.last = Some((key, now));
     }
 
-    #[test]
-    fn first_due_in_the_given_order() {
-        let now = Instant::now();
-        let views = [view(now, 0), View { running: 2, ..view(now, 3) }, view(now, 1), view(now, 9)];
-        assert_eq!(pick(views.into_iter(), now), Pick::Run(2));
-        assert_eq!(pick(views[..2].iter().copied(), now), Pick::Idle);
-    }
-
-    #[test]
-    fn waits_for_a_fuller_batch_only_as_long_as_asked() {
-        let now = Instant::now();
-        let delay = Duration::from_millis(2);
-        let waiting = View { delay, ..view(now, 3) };
-        assert_eq!(pick([waiting].into_iter(), now), Pick::Wait(now + delay));
-        assert_eq!(pick([waiting].into_iter(), now + delay), Pick::Run(0));
-        assert_eq!(pick([View { rows: 8, ..waiting }].into_iter(), now), Pick::Run(0));
-        let other = View { delay: delay / 2, ..waiting };
-        assert_eq!(pick([waiting, other].into_iter(), now), Pick::Wait(now + delay / 2));
+    /// When another servable than this one was last asked for something.
+    pub(crate) fn other_than(&self, key: u64) -> Option<Instant> {
+        match self.last {
+            Some((known, _)) if known == key => self.before,
+            last => last.map(|(_, at)| at),
+        }
     }
 }
+
+#[cfg(test)]
+#[path = "policy_tests.rs"]
+mod tests;

@@ -1,43 +1,48 @@
 //! The pool lane: one queue per servable and a pool of workers behind one short lock. A worker that becomes free asks the policy
-//! which servable is next, takes its batch, and only then lets go of the lock; a worker is woken only when one is parked.
+//! which servable is next, takes its batch, and only then lets go of the lock; a worker is woken only when one is parked. What
+//! waits and who works is also known without the lock (`load`), for requests that ask whether to wait at all.
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Instant,
+    sync::Arc,
+    time::{Duration, Instant},
 };
-
-use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::{
     core::Core,
-    job::Job,
-    policy::{self, Pick, View},
+    job::{Job, Reply},
+    load::{Load, Sight},
+    meeting::{Found, Meeting},
+    policy::{self, Hands, Pick, QUANTUM, Recent, SLOW, View},
+    promise::Promise,
     queue::{Queue, Taken},
 };
 use crate::types::Error;
 
+/// Runs that do not end, of which the workers have been replaced. With one more, a worker is lost for good.
+const MOST_REPLACED: usize = 8;
+
 /// Queues and the workers' meeting point.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Pool {
-    state: Mutex<State>,
-    work: Condvar,
-    /// Batches that run now, to be read without the lock.
-    running: AtomicUsize,
+    meeting: Meeting<State>,
+    load: Load,
 }
 
 #[derive(Debug, Default)]
 struct State {
     lanes: HashMap<u64, PoolLane>,
-    /// Servables with waiting work, in round-robin order.
+    /// Servables with waiting work, in the order of the round robin.
     ready: VecDeque<u64>,
-    parked: usize,
+    hands: Vec<Hand>,
+    recent: Recent,
     stopping: bool,
     /// Grows when a servable goes, so that workers drop its sessions.
     generation: u64,
+    /// What everything that waits will take, in nanoseconds.
+    waiting: u64,
+    /// Threads that were replaced and have not come back.
+    replaced: usize,
 }
 
 #[derive(Debug)]
@@ -45,6 +50,44 @@ struct PoolLane {
     core: Arc<Core>,
     queue: Queue<Job>,
     running: usize,
+    /// Nanoseconds granted by the round robin and not used.
+    deficit: i64,
+    /// What its next batch takes.
+    next: Duration,
+    /// What everything that waits takes, in nanoseconds.
+    waiting: u64,
+}
+
+/// A place for a worker.
+#[derive(Debug)]
+struct Hand {
+    /// Whose it is; a thread that has been replaced has another.
+    token: u64,
+    owed: Arc<Owed>,
+    run: Option<Run>,
+    /// Its run does not end and it could not be replaced.
+    lost: bool,
+}
+
+/// A batch that runs.
+#[derive(Debug)]
+struct Run {
+    core: Arc<Core>,
+    since: Instant,
+    expected: Duration,
+    /// When it counts as stuck.
+    bound: Instant,
+}
+
+/// The answers that a worker's batch owes.
+pub(crate) type Owed = Promise<Vec<Reply>>;
+
+/// A worker thread, as the pool knows it.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) index: usize,
+    token: u64,
+    pub(crate) owed: Arc<Owed>,
 }
 
 /// What a worker is to do next.
@@ -57,127 +100,260 @@ pub(crate) enum Assignment {
     Stop,
 }
 
+/// A run that does not end.
+#[derive(Debug)]
+pub(crate) struct Stuck {
+    pub(crate) index: usize,
+    pub(crate) core: Arc<Core>,
+    pub(crate) owed: Arc<Owed>,
+    pub(crate) took: Duration,
+    /// The worker to start in its place.
+    pub(crate) replacement: Option<Worker>,
+}
+
 impl Pool {
+    /// A pool for so many workers, and what they start with.
+    pub(crate) fn new(workers: usize) -> (Self, Vec<Worker>) {
+        let pool = Self { meeting: Meeting::default(), load: Load::new(workers) };
+        let start = |index| Worker { index, token: 0, owed: Arc::default() };
+        let workers: Vec<Worker> = (0..workers).map(start).collect();
+        let hand = |worker: &Worker| Hand { token: 0, owed: Arc::clone(&worker.owed), run: None, lost: false };
+        pool.meeting.announce(|state| state.hands = workers.iter().map(hand).collect());
+        (pool, workers)
+    }
+
     pub(crate) fn add(&self, core: Arc<Core>) {
-        let lane = PoolLane { core, queue: Queue::default(), running: 0 };
-        self.state.lock().lanes.insert(lane.core.key, lane);
+        let (key, queue) = (core.key, Queue::default());
+        let lane = PoolLane { core, queue, running: 0, deficit: 0, next: Duration::ZERO, waiting: 0 };
+        self.meeting.change(|state| (state.lanes.insert(key, lane), false));
     }
 
     /// Takes a servable out; jobs that still wait are refused.
     pub(crate) fn remove(&self, key: u64) {
-        let mut state = self.state.lock();
-        let left = state.lanes.remove(&key).map(|mut lane| lane.queue.drain()).unwrap_or_default();
-        state.ready.retain(|ready| *ready != key);
-        state.generation += 1;
-        drop(state);
-        self.work.notify_all();
-        for job in left {
-            job.finish(Err(Error::unavailable("model: unloaded"))).deliver();
-        }
+        let left = self.meeting.announce(|state| {
+            state.generation += 1;
+            let left = state.empty(key);
+            state.lanes.remove(&key);
+            self.load.publish(&state.sight());
+            left
+        });
+        refuse(left, &Error::unavailable("model: unloaded"));
+    }
+
+    /// Refuses what waits for a servable.
+    pub(crate) fn refuse(&self, key: u64, error: &Error) {
+        let left = self.meeting.change(|state| {
+            let left = state.empty(key);
+            self.load.publish(&state.sight());
+            (left, false)
+        });
+        left.iter().for_each(|job| job.count_refusal());
+        refuse(left, error);
     }
 
     /// Queues jobs of one servable.
-    pub(crate) fn submit(&self, key: u64, jobs: impl Iterator<Item = Job>) {
-        let mut state = self.state.lock();
-        let stopping = state.stopping;
-        let Some(lane) = state.lanes.get_mut(&key).filter(|_| !stopping) else {
-            drop(state);
-            jobs.for_each(|job| job.finish(Err(Error::unavailable("server: shutting down"))).deliver());
-            return;
-        };
-        let was_empty = lane.queue.is_empty();
-        jobs.for_each(|job| lane.queue.push(job));
-        if was_empty {
-            state.ready.push_back(key);
-        }
-        let wake = state.parked > 0;
-        drop(state);
-        if wake {
-            self.work.notify_one();
-        }
+    pub(crate) fn submit(&self, core: &Core, jobs: impl Iterator<Item = Job>) {
+        let mut jobs = Some(jobs);
+        let now = Instant::now();
+        self.meeting.change(|state| {
+            let usable = !state.stopping && state.hands.iter().any(|hand| !hand.lost);
+            let Some(lane) = state.lanes.get_mut(&core.key).filter(|_| usable) else { return ((), false) };
+            let was_empty = lane.queue.is_empty();
+            jobs.take().into_iter().flatten().for_each(|job| lane.queue.push(job));
+            let before = lane.weigh();
+            if lane.next <= SLOW {
+                state.recent.note(core.key, now);
+            }
+            state.waiting = state.waiting.saturating_sub(before).saturating_add(lane.waiting);
+            if was_empty {
+                state.ready.push_back(core.key);
+            }
+            self.load.publish(&state.sight());
+            ((), true)
+        });
+        // Nobody there to take them.
+        let left: Vec<Job> = jobs.into_iter().flatten().collect();
+        refuse(left, &Error::unavailable("server: shutting down"));
     }
 
     /// Drops the jobs of a servable that nobody waits for.
     pub(crate) fn purge(&self, key: u64) {
-        let mut state = self.state.lock();
-        let gone = state.lanes.get_mut(&key).map(|lane| lane.queue.purge());
-        if state.lanes.get(&key).is_some_and(|lane| lane.queue.is_empty()) {
-            state.ready.retain(|ready| *ready != key);
-        }
-        drop(state);
+        let gone = self.meeting.change(|state| {
+            let gone = state.lanes.get_mut(&key).map(|lane| lane.queue.purge());
+            state.settle(key);
+            self.load.publish(&state.sight());
+            (gone, false)
+        });
         drop(gone);
     }
 
     /// Blocks until there is something to do. `generation` is what the worker has purged up to.
-    pub(crate) fn next(&self, generation: u64) -> Assignment {
-        let mut state = self.state.lock();
-        loop {
+    pub(crate) fn next(&self, worker: &Worker, generation: u64) -> Assignment {
+        self.meeting.wait(|state| {
+            let more = |state: &State| !state.ready.is_empty();
             if state.generation != generation {
-                return Assignment::Purge(state.generation);
+                return Found::Work { work: Assignment::Purge(state.generation), more: more(state) };
             }
             let now = Instant::now();
-            match policy::pick(state.ready.iter().filter_map(|key| state.lanes.get(key)).map(PoolLane::view), now) {
-                Pick::Run(index) => {
-                    if let Some(assignment) = self.take(&mut state, index, now) {
-                        return assignment;
+            let hands = state.free();
+            let views = state.ready.iter().filter_map(|key| state.lanes.get(key)).map(|lane| lane.view(&state.recent));
+            match policy::pick(views, hands, now) {
+                Pick::Run { index, rounds } => match state.take(worker.index, (index, rounds), now) {
+                    Some(work) => {
+                        self.load.publish(&state.sight());
+                        Found::Work { work, more: more(state) }
                     }
-                }
-                _ if state.stopping && state.ready.is_empty() => return Assignment::Stop,
-                Pick::Wait(until) => {
-                    state.parked += 1;
-                    self.work.wait_until(&mut state, until);
-                    state.parked -= 1;
-                }
-                Pick::Idle => {
-                    state.parked += 1;
-                    self.work.wait(&mut state);
-                    state.parked -= 1;
-                }
+                    None => Found::Nothing(Some(now)),
+                },
+                _ if state.stopping && state.ready.is_empty() => Found::Work { work: Assignment::Stop, more: false },
+                Pick::Wait(until) => Found::Nothing(Some(until)),
+                Pick::Idle => Found::Nothing(None),
             }
-        }
+        })
     }
 
-    fn take(&self, state: &mut MutexGuard<'_, State>, index: usize, at: Instant) -> Option<Assignment> {
-        let key = state.ready.remove(index)?;
-        let lane = state.lanes.get_mut(&key)?;
-        let taken = lane.queue.take(lane.core.tariff.take(), at);
-        let core = Arc::clone(&lane.core);
-        let more = !lane.queue.is_empty();
-        lane.running += 1;
-        self.running.fetch_add(1, Ordering::Relaxed);
-        if more {
-            state.ready.push_back(key);
-        }
-        // One submit wakes one worker; who takes work passes the call on while there is more.
-        if !state.ready.is_empty() && state.parked > 0 {
-            self.work.notify_one();
-        }
-        Some(Assignment::Batch { core, taken, at })
+    /// Says that the worker's batch has ended. False when it has been replaced meanwhile and must end.
+    pub(crate) fn done(&self, worker: &Worker) -> bool {
+        let now = Instant::now();
+        self.meeting.change(|state| {
+            let stays = state.release(worker, now);
+            self.load.publish(&state.sight());
+            // A servable that had all the batches it may have at once may have another.
+            (stays, !state.ready.is_empty())
+        })
     }
 
-    /// Says that a batch of the servable has ended.
-    pub(crate) fn done(&self, key: u64) {
-        self.running.fetch_sub(1, Ordering::Relaxed);
-        let mut state = self.state.lock();
-        if let Some(lane) = state.lanes.get_mut(&key) {
-            lane.running = lane.running.saturating_sub(1);
-        }
+    /// Takes note of runs that have lasted too long. Their workers count no more.
+    pub(crate) fn stuck(&self, now: Instant) -> Vec<Stuck> {
+        self.meeting.change(|state| {
+            let stuck: Vec<Stuck> = (0..state.hands.len()).filter_map(|index| state.give_up(index, now)).collect();
+            self.load.publish(&state.sight());
+            (stuck, false)
+        })
     }
 
     /// Batches that run now.
     pub(crate) fn running(&self) -> usize {
-        self.running.load(Ordering::Relaxed)
+        self.load.running()
+    }
+
+    /// What is known without the lock.
+    pub(crate) fn load(&self) -> &Load {
+        &self.load
     }
 
     /// Lets the workers end once nothing waits.
     pub(crate) fn stop(&self) {
-        self.state.lock().stopping = true;
-        self.work.notify_all();
+        self.meeting.announce(|state| state.stopping = true);
+    }
+}
+
+fn refuse(left: Vec<Job>, error: &Error) {
+    left.into_iter().for_each(|job| job.finish(Err(error.clone())).deliver());
+}
+
+impl State {
+    fn free(&self) -> Hands {
+        let all = self.hands.iter().filter(|hand| !hand.lost);
+        Hands { free: all.clone().filter(|hand| hand.run.is_none()).count(), all: all.count() }
+    }
+
+    fn sight(&self) -> Sight {
+        let runs = self.hands.iter().filter(|hand| !hand.lost).filter_map(|hand| hand.run.as_ref());
+        Sight {
+            hands: self.free(),
+            waiting: self.waiting,
+            active: self.ready.len(),
+            soonest: runs.map(|run| run.since + run.expected).min(),
+        }
+    }
+
+    /// Grants what the pick says, takes a batch of the servable at `index`, and notes that the worker runs it.
+    fn take(&mut self, worker: usize, (index, rounds): (usize, u32), at: Instant) -> Option<Assignment> {
+        for (place, key) in self.ready.iter().enumerate().filter(|_| rounds > 0) {
+            if let Some(lane) = self.lanes.get_mut(key) {
+                lane.grant(if place <= index { rounds } else { rounds - 1 });
+            }
+        }
+        let key = *self.ready.get(index)?;
+        if rounds > 0 {
+            // The next round goes on behind it.
+            self.ready.rotate_left(index + 1);
+        }
+        let lane = self.lanes.get_mut(&key)?;
+        let core = Arc::clone(&lane.core);
+        let taken = core.take(&mut lane.queue, at);
+        let rows = taken.batch.iter().map(super::queue::Waiting::rows).sum();
+        let expected = if rows == 0 { Duration::ZERO } else { core.tariff.cost(rows).unwrap_or_default() };
+        lane.running += 1;
+        lane.deficit = lane.deficit.saturating_sub(nanos(expected));
+        if lane.queue.is_empty() {
+            self.ready.retain(|ready| *ready != key);
+        }
+        let before = lane.weigh();
+        self.waiting = self.waiting.saturating_sub(before).saturating_add(lane.waiting);
+        let bound = at + core.patience(expected);
+        self.hands.get_mut(worker)?.run = Some(Run { core: Arc::clone(&core), since: at, expected, bound });
+        Some(Assignment::Batch { core, taken, at })
+    }
+
+    /// Takes everything that waits for a servable.
+    fn empty(&mut self, key: u64) -> Vec<Job> {
+        let left = self.lanes.get_mut(&key).map(|lane| lane.queue.drain()).unwrap_or_default();
+        self.settle(key);
+        left
+    }
+
+    /// Corrects the books after work has left a servable's queue otherwise than in a batch.
+    fn settle(&mut self, key: u64) {
+        let Some(lane) = self.lanes.get_mut(&key) else { return };
+        let before = lane.weigh();
+        self.waiting = self.waiting.saturating_sub(before).saturating_add(lane.waiting);
+        if lane.queue.is_empty() {
+            self.ready.retain(|ready| *ready != key);
+        }
+    }
+
+    /// The worker's batch has ended, after as long as it took and not as was expected. False when it was replaced.
+    fn release(&mut self, worker: &Worker, now: Instant) -> bool {
+        let Some(hand) = self.hands.get_mut(worker.index).filter(|hand| hand.token == worker.token) else {
+            self.replaced = self.replaced.saturating_sub(1);
+            return false;
+        };
+        let lost = std::mem::take(&mut hand.lost);
+        if let Some(run) = hand.run.take()
+            && let Some(lane) = self.lanes.get_mut(&run.core.key).filter(|_| !lost)
+        {
+            lane.running = lane.running.saturating_sub(1);
+            let took = now.saturating_duration_since(run.since);
+            lane.deficit = lane.deficit.saturating_add(nanos(run.expected).saturating_sub(nanos(took)));
+        }
+        true
+    }
+
+    /// The run of a worker, if it has lasted too long.
+    fn give_up(&mut self, index: usize, now: Instant) -> Option<Stuck> {
+        let replaceable = self.replaced < MOST_REPLACED;
+        let hand = self.hands.get_mut(index).filter(|hand| !hand.lost)?;
+        let run = hand.run.take_if(|run| run.bound <= now)?;
+        let owed = Arc::clone(&hand.owed);
+        let replacement = replaceable.then(|| {
+            hand.token += 1;
+            hand.owed = Arc::default();
+            Worker { index, token: hand.token, owed: Arc::clone(&hand.owed) }
+        });
+        hand.lost = replacement.is_none();
+        self.replaced += usize::from(replaceable);
+        if let Some(lane) = self.lanes.get_mut(&run.core.key) {
+            lane.running = lane.running.saturating_sub(1);
+        }
+        let took = now.saturating_duration_since(run.since);
+        Some(Stuck { index, core: run.core, owed, took, replacement })
     }
 }
 
 impl PoolLane {
-    fn view(&self) -> View {
+    fn view(&self, recent: &Recent) -> View {
         View {
             rows: self.queue.rows(),
             enough: policy::enough_rows(&self.core.batching, self.core.tariff.limit()),
@@ -185,6 +361,31 @@ impl PoolLane {
             delay: self.core.batching.max_queue_delay,
             running: self.running,
             parallel: self.core.parallel,
+            cost: self.next,
+            deficit: self.deficit,
+            others: recent.other_than(self.core.key),
         }
     }
+
+    /// Works out anew what waits; returns what it was before. A servable that has nothing left keeps no grants.
+    fn weigh(&mut self) -> u64 {
+        let rows = self.queue.rows();
+        let costs = self.core.tariff.costs();
+        self.next = costs.cost(rows.min(self.core.tariff.take())).filter(|_| rows > 0).unwrap_or_default();
+        if rows == 0 {
+            self.deficit = self.deficit.min(0);
+        }
+        let waiting = costs.cost(rows).filter(|_| rows > 0).unwrap_or_default();
+        std::mem::replace(&mut self.waiting, nanos(waiting).cast_unsigned())
+    }
+
+    /// Adds to what it may use, up to what its next batch takes and a bit.
+    fn grant(&mut self, rounds: u32) {
+        let most = nanos(self.next).saturating_add(QUANTUM).max(self.deficit);
+        self.deficit = policy::granted(self.deficit, rounds).min(most);
+    }
+}
+
+fn nanos(time: Duration) -> i64 {
+    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
 }

@@ -1,7 +1,24 @@
-//! The order in which rows wait: a pure queue without clock, lock or task. The pool lane and the local lane both keep one per
-//! servable and decide when to take from it.
+//! The order in which rows wait, and which of them make up the next batch: a pure queue without clock, lock or task. The pool
+//! lane and the local lane both keep one per servable and decide when to take from it.
+//!
+//! Work waits in flows, one per priority level and tenant. Between levels the oldest goes first, where work of level n counts
+//! as having come n - 1 times [`AGEING`] later than it did: nothing is overtaken by what comes later than that, so no level
+//! starves. Between the tenants of a level it is start-time fair queueing (Goyal, Vin and Cheng, 1996) counted in rows. Within a
+//! flow and key it is first in, first out.
+//!
+//! A batch is not larger than half of its head's time allows (Nexus, SOSP 2019: whoever just missed a batch waits for one and
+//! is in the next). Members that cannot afford the batch they would be in are dropped before it runs: under load that is what
+//! keeps batches large.
 
-use std::{collections::VecDeque, time::Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+/// How much later work counts as having come for every level below the most urgent one.
+pub(crate) const AGEING: Duration = Duration::from_millis(100);
+/// Empty flows that are remembered, at least.
+const REMEMBERED: usize = 8;
 
 /// What the queue needs to know about a waiting piece of work.
 pub(crate) trait Waiting {
@@ -18,36 +35,74 @@ pub(crate) trait Waiting {
     fn queued(&self) -> Instant;
     /// True when nobody waits for the answer any more.
     fn abandoned(&self) -> bool;
+    /// Priority level; 1 is the most urgent.
+    fn level(&self) -> u32;
+    /// Whose it is, where tenants share fairly.
+    fn tenant(&self) -> u64;
 }
 
-/// First in, first out within a key.
+/// What waits for one servable.
 #[derive(Debug)]
 pub(crate) struct Queue<T> {
-    items: VecDeque<T>,
+    flows: Vec<Flow<T>>,
     rows: usize,
+    items: usize,
+}
+
+#[derive(Debug)]
+struct Flow<T> {
+    level: u32,
+    tenant: u64,
+    /// Rows it has had while others of its level waited; who comes anew starts with as many as the one that is next.
+    had: u64,
+    items: VecDeque<T>,
+}
+
+/// How a batch is to be chosen.
+#[derive(Clone, Copy)]
+pub(crate) struct Choice<'a> {
+    /// Rows that a batch may have.
+    pub(crate) limit: usize,
+    /// The time.
+    pub(crate) now: Instant,
+    /// What a batch of so many rows takes, if that is known.
+    pub(crate) cost: &'a dyn Fn(usize) -> Option<Duration>,
 }
 
 /// What [`Queue::take`] removed from the queue.
 #[derive(Debug)]
 pub(crate) struct Taken<T> {
-    /// The batch, in arrival order; empty when nothing can be run.
+    /// The batch, in the order of the queue; empty when nothing can be run.
     pub(crate) batch: Vec<T>,
     /// Work whose deadline has passed; it must be refused, not run.
     pub(crate) expired: Vec<T>,
+    /// Work that could not have been finished in time in the batch it would have been in.
+    pub(crate) dropped: Vec<T>,
     /// Work that nobody waits for.
     pub(crate) abandoned: Vec<T>,
 }
 
+impl<T> Default for Taken<T> {
+    fn default() -> Self {
+        Self { batch: Vec::new(), expired: Vec::new(), dropped: Vec::new(), abandoned: Vec::new() }
+    }
+}
+
 impl<T> Default for Queue<T> {
     fn default() -> Self {
-        Self { items: VecDeque::new(), rows: 0 }
+        Self { flows: Vec::new(), rows: 0, items: 0 }
     }
 }
 
 impl<T: Waiting> Queue<T> {
     pub(crate) fn push(&mut self, item: T) {
         self.rows += item.rows();
-        self.items.push_back(item);
+        self.items += 1;
+        let at = self.flow(item.level(), item.tenant());
+        if self.flows[at].items.is_empty() {
+            self.flows[at].had = self.start(at);
+        }
+        self.flows[at].items.push_back(item);
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -55,166 +110,234 @@ impl<T: Waiting> Queue<T> {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.items.is_empty()
+        self.items == 0
     }
 
-    /// When the head was queued.
+    /// When the oldest head was queued.
     pub(crate) fn oldest(&self) -> Option<Instant> {
-        self.items.front().map(Waiting::queued)
+        self.flows.iter().filter_map(|flow| flow.items.front()).map(Waiting::queued).min()
     }
 
-    /// Removes a batch of at most `limit` rows that starts with the first piece still worth running and continues with those
-    /// behind it that have its key. A first piece of more rows than the limit is taken alone.
-    pub(crate) fn take(&mut self, limit: usize, now: Instant) -> Taken<T> {
-        let mut taken = Taken { batch: Vec::new(), expired: Vec::new(), abandoned: Vec::new() };
-        let mut rows = 0;
-        let mut kept = VecDeque::new();
-        while let Some(item) = self.items.pop_front() {
-            if item.abandoned() {
-                self.rows -= item.rows();
-                taken.abandoned.push(item);
-            } else if item.deadline().is_some_and(|deadline| deadline <= now) {
-                self.rows -= item.rows();
-                taken.expired.push(item);
-            } else if taken.batch.first().is_some_and(|head| head.key() != item.key()) {
-                kept.push_back(item);
-            } else if taken.batch.is_empty() || rows + item.rows() <= limit {
-                rows += item.rows();
-                self.rows -= item.rows();
-                taken.batch.push(item);
-                if rows >= limit {
-                    break;
-                }
-            } else {
-                // It has the batch's key and does not fit: nothing of that key behind it may overtake it.
-                kept.push_back(item);
-                break;
-            }
-        }
-        while let Some(item) = kept.pop_back() {
-            self.items.push_front(item);
-        }
-        taken
+    /// Removes the next batch: the first piece still worth running and those behind it that have its key, at most `limit` rows.
+    /// A first piece of more rows than the limit is taken alone.
+    pub(crate) fn take(&mut self, choice: Choice<'_>) -> Taken<T> {
+        let mut taking = Taking { queue: self, choice, taken: Taken::default(), held: Vec::new(), rows: 0, target: 0 };
+        taking.collect();
+        taking.let_go_of_hopeless();
+        taking.finish()
     }
 
     /// Removes what nobody waits for any more.
     pub(crate) fn purge(&mut self) -> Vec<T> {
-        let (gone, kept): (VecDeque<T>, VecDeque<T>) =
-            std::mem::take(&mut self.items).into_iter().partition(Waiting::abandoned);
-        self.items = kept;
-        self.rows = self.items.iter().map(Waiting::rows).sum();
-        gone.into()
+        let mut gone = Vec::new();
+        for flow in &mut self.flows {
+            if flow.items.iter().any(Waiting::abandoned) {
+                let (left, kept): (VecDeque<T>, VecDeque<T>) =
+                    std::mem::take(&mut flow.items).into_iter().partition(Waiting::abandoned);
+                flow.items = kept;
+                gone.extend(left);
+            }
+        }
+        self.rows -= gone.iter().map(Waiting::rows).sum::<usize>();
+        self.items -= gone.len();
+        gone
     }
 
     /// Removes everything.
     pub(crate) fn drain(&mut self) -> Vec<T> {
-        self.rows = 0;
-        std::mem::take(&mut self.items).into()
+        (self.rows, self.items) = (0, 0);
+        std::mem::take(&mut self.flows).into_iter().flat_map(|flow| flow.items).collect()
+    }
+
+    /// The index of the flow of a level and tenant; made if need be.
+    fn flow(&mut self, level: u32, tenant: u64) -> usize {
+        let known = self.flows.iter().position(|flow| flow.level == level && flow.tenant == tenant);
+        known.unwrap_or_else(|| {
+            if self.flows.len() >= REMEMBERED {
+                // Who is ahead of others that wait is remembered until they have caught up.
+                let ahead = |flow: &Flow<T>| self.next_had(flow.level).is_some_and(|next| flow.had > next);
+                let kept: Vec<bool> = self.flows.iter().map(|flow| !flow.items.is_empty() || ahead(flow)).collect();
+                let mut kept = kept.into_iter();
+                self.flows.retain(|_| kept.next() == Some(true));
+            }
+            self.flows.push(Flow { level, tenant, had: 0, items: VecDeque::new() });
+            self.flows.len() - 1
+        })
+    }
+
+    /// With how many rows an empty flow starts again: as many as the one of its level that is next, or as it has had itself if
+    /// that is more; with none when nobody of its level waits.
+    fn start(&self, at: usize) -> u64 {
+        let Flow { level, had, .. } = self.flows[at];
+        self.next_had(level).map_or(0, |next| had.max(next))
+    }
+
+    /// What the flow of a level that is next has had; `None` when none of that level waits.
+    fn next_had(&self, level: u32) -> Option<u64> {
+        let waiting = self.flows.iter().filter(|flow| flow.level == level && !flow.items.is_empty());
+        waiting.map(|flow| flow.had).min()
+    }
+
+    /// The flow whose head is next.
+    fn next_flow(&self) -> Option<usize> {
+        if self.flows.len() == 1 {
+            return (!self.flows[0].items.is_empty()).then_some(0);
+        }
+        let heads = || self.flows.iter().enumerate().filter_map(|(at, flow)| Some((at, flow, flow.items.front()?)));
+        let (_, first, _) = heads().min_by_key(|(_, flow, head)| (counts_from(*head), flow.level))?;
+        let level = heads().filter(|(_, flow, _)| flow.level == first.level);
+        level.min_by_key(|(_, flow, head)| (flow.had, head.queued())).map(|(at, ..)| at)
+    }
+
+    /// Takes out the head of a flow.
+    fn pop(&mut self, at: usize) -> Option<T> {
+        let flow = self.flows.get_mut(at)?;
+        let item = flow.items.pop_front()?;
+        self.rows -= item.rows();
+        self.items -= 1;
+        flow.had += item.rows() as u64;
+        Some(item)
+    }
+
+    /// Puts back what was taken out, in front of its flow.
+    fn put_back(&mut self, item: T) {
+        self.rows += item.rows();
+        self.items += 1;
+        self.refund(&item);
+        let at = self.flow(item.level(), item.tenant());
+        self.flows[at].items.push_front(item);
+    }
+
+    /// Forgets that a flow has had what was not run.
+    fn refund(&mut self, item: &T) {
+        let at = self.flow(item.level(), item.tenant());
+        self.flows[at].had = self.flows[at].had.saturating_sub(item.rows() as u64);
+    }
+}
+
+/// When work counts as having come.
+fn counts_from(item: &impl Waiting) -> Instant {
+    item.queued() + AGEING * (item.level().max(1) - 1)
+}
+
+/// A batch while it is being chosen.
+struct Taking<'q, 'c, T> {
+    queue: &'q mut Queue<T>,
+    choice: Choice<'c>,
+    taken: Taken<T>,
+    /// Of other keys than the batch; put back in the end.
+    held: Vec<T>,
+    /// Of the batch.
+    rows: usize,
+    /// Rows that it is to have at most.
+    target: usize,
+}
+
+impl<T: Waiting> Taking<'_, '_, T> {
+    /// Fills the batch up to its target.
+    fn collect(&mut self) {
+        while let Some(item) = self.queue.next_flow().and_then(|at| self.queue.pop(at)) {
+            if item.abandoned() {
+                self.queue.refund(&item);
+                self.taken.abandoned.push(item);
+            } else if item.deadline().is_some_and(|deadline| deadline <= self.choice.now) {
+                self.queue.refund(&item);
+                self.taken.expired.push(item);
+            } else if self.taken.batch.first().is_some_and(|head| head.key() != item.key()) {
+                self.held.push(item);
+            } else if self.taken.batch.is_empty() || self.rows + item.rows() <= self.target {
+                if self.taken.batch.is_empty() {
+                    self.target = self.target(&item);
+                }
+                self.rows += item.rows();
+                self.taken.batch.push(item);
+                if self.rows >= self.target {
+                    break;
+                }
+            } else {
+                // It has the batch's key and does not fit: nothing of that key behind it may overtake it.
+                self.queue.put_back(item);
+                break;
+            }
+        }
+    }
+
+    /// Rows that a batch with this head should have at most: the limit, or as many as twice fit into the head's time.
+    fn target(&self, head: &T) -> usize {
+        let Choice { limit, cost, .. } = self.choice;
+        let Some(deadline) = head.deadline() else { return limit };
+        let allowed = deadline.saturating_duration_since(head.queued());
+        let fits = |rows: usize| cost(rows).is_none_or(|cost| cost * 2 <= allowed);
+        if fits(limit) {
+            return limit;
+        }
+        let (mut most, mut over) = (1, limit.max(1));
+        while over - most > 1 {
+            let middle = most.midpoint(over);
+            *(if fits(middle) { &mut most } else { &mut over }) = middle;
+        }
+        most
+    }
+
+    /// Drops members that cannot afford the batch, one after the other, and fills it up from behind. When nothing waits behind
+    /// the batch and everybody could be served in two, it is cut instead.
+    fn let_go_of_hopeless(&mut self) {
+        let Choice { now, cost, .. } = self.choice;
+        let mut from = 0;
+        while let Some(needed) = cost(self.rows) {
+            let late = |item: &T, by: Duration| item.deadline().is_some_and(|deadline| deadline < now + by);
+            let rest = self.taken.batch.iter().skip(from);
+            let Some(at) = rest.clone().position(|item| late(item, needed)).map(|at| at + from) else { return };
+            if self.queue.is_empty() && self.held.is_empty() && self.cut(at) {
+                return;
+            }
+            let rows = self.rows;
+            let item = self.taken.batch.remove(at);
+            self.rows -= item.rows();
+            self.queue.refund(&item);
+            self.taken.dropped.push(item);
+            if self.taken.batch.is_empty() {
+                // The next batch may be of another key: those of that key that were passed over are in front.
+                self.release();
+            }
+            self.collect();
+            // Who could afford the batch before can afford it now, unless it has become larger.
+            from = if self.rows > rows { 0 } else { at };
+        }
+    }
+
+    /// Cuts the batch behind a member that is short of time, if both parts can then be finished in time.
+    fn cut(&mut self, at: usize) -> bool {
+        let Choice { now, cost, .. } = self.choice;
+        let (first, second) = self.taken.batch.split_at((at + 1).min(self.taken.batch.len()));
+        let rows = |items: &[T]| items.iter().map(Waiting::rows).sum::<usize>();
+        let (Some(one), Some(two)) = (cost(rows(first)), cost(rows(second))) else { return false };
+        let in_time = |items: &[T], by: Duration| {
+            items.iter().all(|item| item.deadline().is_none_or(|deadline| deadline >= now + by))
+        };
+        if second.is_empty() || !in_time(first, one) || !in_time(second, one + two) {
+            return false;
+        }
+        self.rows = rows(first);
+        for item in self.taken.batch.split_off(at + 1).into_iter().rev() {
+            self.queue.put_back(item);
+        }
+        true
+    }
+
+    /// Puts back what was passed over.
+    fn release(&mut self) {
+        while let Some(item) = self.held.pop() {
+            self.queue.put_back(item);
+        }
+    }
+
+    fn finish(mut self) -> Taken<T> {
+        self.release();
+        self.taken
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::time::Duration;
-
-    #[derive(Clone, Debug)]
-    struct Piece {
-        id: usize,
-        rows: usize,
-        key: u8,
-        deadline: Option<Instant>,
-        queued: Instant,
-        gone: bool,
-    }
-
-    impl Waiting for Piece {
-        type Key = u8;
-        fn rows(&self) -> usize {
-            self.rows
-        }
-        fn key(&self) -> &u8 {
-            &self.key
-        }
-        fn deadline(&self) -> Option<Instant> {
-            self.deadline
-        }
-        fn queued(&self) -> Instant {
-            self.queued
-        }
-        fn abandoned(&self) -> bool {
-            self.gone
-        }
-    }
-
-    fn pieces(now: Instant) -> impl Strategy<Value = Vec<Piece>> {
-        let piece = (1_usize..20, 0_u8..3, 0_u8..5, 0_u8..8);
-        proptest::collection::vec(piece, 0..40).prop_map(move |list| {
-            list.into_iter()
-                .enumerate()
-                .map(|(id, (rows, key, late, gone))| Piece {
-                    id,
-                    rows,
-                    key,
-                    deadline: match late {
-                        0 => Some(now),
-                        1 => Some(now + Duration::from_secs(1)),
-                        _ => None,
-                    },
-                    queued: now,
-                    gone: gone == 0,
-                })
-                .collect()
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn every_piece_leaves_once_within_the_limit_and_in_order(
-            list in pieces(Instant::now()), limit in 1_usize..40,
-        ) {
-            let now = list.first().map_or_else(Instant::now, |piece| piece.queued);
-            let mut queue = Queue::default();
-            for piece in list.clone() {
-                queue.push(piece);
-            }
-            let mut left = Vec::new();
-            let mut last_of_key = [None; 3];
-            while !queue.is_empty() {
-                let before = queue.rows();
-                let taken = queue.take(limit, now);
-                let batch_rows: usize = taken.batch.iter().map(|piece| piece.rows).sum();
-                prop_assert!(batch_rows <= limit || taken.batch.len() == 1);
-                prop_assert!(taken.batch.iter().all(|piece| piece.key == taken.batch[0].key));
-                prop_assert!(taken.batch.iter().all(|piece| !piece.gone && piece.deadline != Some(now)));
-                prop_assert!(taken.expired.iter().all(|piece| !piece.gone && piece.deadline == Some(now)));
-                for piece in &taken.batch {
-                    let last = &mut last_of_key[usize::from(piece.key)];
-                    prop_assert!(last.is_none_or(|last| last < piece.id), "first in, first out within a key");
-                    *last = Some(piece.id);
-                }
-                let gone = taken.batch.iter().chain(&taken.expired).chain(&taken.abandoned);
-                let gone_rows: usize = gone.clone().map(|piece| piece.rows).sum();
-                prop_assert_eq!(before, queue.rows() + gone_rows);
-                prop_assert!(gone.clone().count() > 0, "progress");
-                left.extend(gone.map(|piece| piece.id));
-            }
-            left.sort_unstable();
-            prop_assert_eq!(left, (0..list.len()).collect::<Vec<_>>());
-        }
-    }
-
-    #[test]
-    fn what_does_not_fit_is_not_overtaken() {
-        let now = Instant::now();
-        let piece = |id, rows| Piece { id, rows, key: 0, deadline: None, queued: now, gone: false };
-        let mut queue = Queue::default();
-        for (id, rows) in [(0, 3), (1, 6), (2, 1)] {
-            queue.push(piece(id, rows));
-        }
-        let ids = |taken: Taken<Piece>| taken.batch.iter().map(|piece| piece.id).collect::<Vec<_>>();
-        assert_eq!(ids(queue.take(8, now)), [0]);
-        assert_eq!(ids(queue.take(8, now)), [1, 2]);
-    }
-}
+#[path = "queue_tests.rs"]
+mod tests;

@@ -2,11 +2,12 @@
 //! it last, and the few numbers that every request reads. Written by the compiling thread and after every run; read by lanes.
 
 use std::{
+    sync::Arc,
     sync::atomic::{
-        AtomicBool, AtomicUsize,
+        AtomicBool, AtomicU64, AtomicUsize,
         Ordering::{Acquire, Relaxed, Release},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
@@ -39,6 +40,9 @@ pub(crate) struct Tariff {
     /// The dearest batch is cheap enough for the I/O threads.
     cheap: AtomicBool,
     warmed: AtomicBool,
+    epoch: Instant,
+    /// When a batch was last run, in nanoseconds after the epoch.
+    ran: AtomicU64,
     merges: bool,
     batching: BatchLimit,
     most: usize,
@@ -68,6 +72,8 @@ impl Tariff {
             take: AtomicUsize::new(limit),
             cheap: AtomicBool::new(false),
             warmed: AtomicBool::new(false),
+            epoch: Instant::now(),
+            ran: AtomicU64::new(0),
             merges,
             batching: batching.max_batch_size,
             most,
@@ -108,6 +114,25 @@ impl Tariff {
     /// What a batch of so many rows takes; `None` before anything has been measured.
     pub(crate) fn cost(&self, rows: usize) -> Option<Duration> {
         self.costs.load().cost(rows)
+    }
+
+    /// What is worked out now, for several questions at once.
+    pub(crate) fn costs(&self) -> arc_swap::Guard<Arc<Costs>> {
+        self.costs.load()
+    }
+
+    /// A batch is being run.
+    pub(crate) fn ran(&self, now: Instant) {
+        self.ran.store(self.since_epoch(now), Relaxed);
+    }
+
+    /// How long nothing has been run.
+    pub(crate) fn idle_for(&self, now: Instant) -> Duration {
+        Duration::from_nanos(self.since_epoch(now).saturating_sub(self.ran.load(Relaxed)))
+    }
+
+    fn since_epoch(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// Rows of the pieces that a request of so many rows is cut into, to be spread over `parallel` workers.
@@ -198,8 +223,6 @@ impl Tariff {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::engine::{
         Model,

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use smallvec::smallvec;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -34,13 +35,21 @@ pub(super) fn slow(workers: usize) -> SchedulerOptions {
 }
 
 pub(super) fn with_lane(options: SchedulerOptions, batching: BatchingSpec, merging: Merging) -> Fixture {
+    build(options, batching, merging, ResourceSpec::default())
+}
+
+pub(super) fn with_resources(options: SchedulerOptions, batching: BatchingSpec, resources: ResourceSpec) -> Fixture {
+    build(options, batching, Merging::Proved, resources)
+}
+
+fn build(options: SchedulerOptions, batching: BatchingSpec, merging: Merging, resources: ResourceSpec) -> Fixture {
     let script = Script::default();
     let metrics = Metrics::new();
     let scheduler = Scheduler::start(options).unwrap();
     let id = ServableId { model: ModelName::parse("fake").unwrap(), version: Version::ONE };
     let series = metrics.servable(&id, "fake", "", None);
     let model = FakeEngine::new(script.clone(), 2).model().into();
-    let parts = LaneParts { id, model, merging, batching, resources: ResourceSpec::default(), series };
+    let parts = LaneParts { id, model, merging, batching, resources, series };
     let lane = scheduler.lane(parts).unwrap();
     Fixture { scheduler, lane, script, metrics }
 }

@@ -1,32 +1,59 @@
 //! A worker thread: takes batches from the pool, runs them with its own sessions, and sends the answers home. The pool starts
-//! as many as there are cores.
+//! as many as there are cores, and `watchdog` starts another in the place of one whose run does not end.
 
 use std::sync::Arc;
 
 use super::{
-    core::Sessions,
+    core::Core,
     home::send_home,
-    pool::{Assignment, Pool},
+    job::Job,
+    pool::{Assignment, Pool, Worker},
+    queue::Taken,
+    sessions::Sessions,
 };
 
-/// Works until the pool stops.
-pub(crate) fn work(pool: &Arc<Pool>) {
+/// Works until the pool stops, or until another has taken this worker's place.
+pub(crate) fn work(pool: &Arc<Pool>, worker: &Worker) {
     let mut sessions = Sessions::default();
     let mut generation = 0;
     loop {
-        match pool.next(generation) {
+        match pool.next(worker, generation) {
             Assignment::Stop => return,
             Assignment::Purge(now) => {
                 sessions.purge();
                 generation = now;
             }
             Assignment::Batch { core, taken, at } => {
-                send_home(core.refuse_expired(taken.expired));
-                if !taken.batch.is_empty() {
-                    send_home(core.execute(&mut sessions, taken.batch, at));
+                run(pool, worker, &mut sessions, (&core, taken), at);
+                if !pool.done(worker) {
+                    tracing::info!(model = %core.id, "a run that had been given up has ended");
+                    return;
                 }
-                pool.done(core.key);
             }
         }
+    }
+}
+
+fn run(
+    pool: &Pool,
+    worker: &Worker,
+    sessions: &mut Sessions,
+    (core, taken): (&Arc<Core>, Taken<Job>),
+    at: std::time::Instant,
+) {
+    send_home(core.refuse(taken.expired, taken.dropped, at));
+    drop(taken.abandoned);
+    if taken.batch.is_empty() {
+        return;
+    }
+    let (work, replies): (Vec<_>, Vec<_>) = taken.batch.into_iter().map(Job::start).unzip();
+    worker.owed.offer(replies);
+    let (results, opened) = core.answer(sessions, &work, at);
+    // Nothing is owed any more when the watchdog has answered meanwhile.
+    if let Some(replies) = worker.owed.claim() {
+        send_home(replies.into_iter().zip(results).map(|(reply, result)| reply.with(result)).collect());
+    }
+    if opened {
+        pool.refuse(core.key, &core.broken(at));
     }
 }

@@ -135,6 +135,10 @@ pub fn merge(toml: PartialSpec, pbtxt: PartialSpec) -> (PartialSpec, Vec<Hidden>
         ),
         max_output_bytes: merged.key("resources.max_output_bytes", toml.max_output_bytes, pbtxt.max_output_bytes),
         max_plan_bytes: merged.key("resources.max_plan_bytes", toml.max_plan_bytes, pbtxt.max_plan_bytes),
+        // Triton has no such keys.
+        circuit_failures: toml.circuit_failures,
+        circuit_pause: toml.circuit_pause,
+        stuck_after: toml.stuck_after,
         max_request_rows: toml.max_request_rows.or(pbtxt.max_request_rows),
         model_filename: toml.model_filename.or(pbtxt.model_filename),
     };

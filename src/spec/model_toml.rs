@@ -12,7 +12,7 @@ use super::{
 };
 
 /// Every key, by its full path.
-pub(super) const KEYS: [&str; 18] = [
+pub(super) const KEYS: [&str; 21] = [
     "versions",
     "labels",
     "engine",
@@ -31,6 +31,9 @@ pub(super) const KEYS: [&str; 18] = [
     "resources.max_parallel_batches",
     "resources.max_output_bytes",
     "resources.max_plan_bytes",
+    "resources.circuit_failures",
+    "resources.circuit_pause_ms",
+    "resources.stuck_after_ms",
 ];
 
 /// The most rows that a batch may have.
@@ -41,6 +44,10 @@ pub(super) const MAX_QUEUE_ROWS: u64 = 1 << 24;
 pub(super) const MAX_PRIORITY_LEVELS: u64 = 1000;
 /// The longest that a batch may wait: a minute.
 pub(super) const MAX_DELAY_MICROSECONDS: u64 = 60_000_000;
+/// Failures in a row that may open a circuit.
+const MAX_FAILURES: u64 = 1_000_000;
+/// The longest pause of a circuit: a minute.
+const MAX_PAUSE_MS: u64 = 60_000;
 /// The longest deadline: a day.
 pub(super) const MAX_DEADLINE_MS: u64 = 86_400_000;
 const MAX_LATEST: u64 = 1_000_000;
@@ -97,6 +104,13 @@ fn read_keys(document: &Document<'_>) -> PartialSpec {
         max_parallel_batches: key(document, "resources.max_parallel_batches", |node| node.count(0..=MAX_PARALLEL)),
         max_output_bytes: key(document, "resources.max_output_bytes", |node| node.count(1..=MAX_BYTES)),
         max_plan_bytes: key(document, "resources.max_plan_bytes", |node| node.count(0..=MAX_BYTES)),
+        circuit_failures: key(document, "resources.circuit_failures", |node| {
+            node.integer(0..=MAX_FAILURES).and_then(|failures| failures.try_into().ok())
+        }),
+        circuit_pause: key(document, "resources.circuit_pause_ms", |node| {
+            node.integer(1..=MAX_PAUSE_MS).map(Duration::from_millis)
+        }),
+        stuck_after: key(document, "resources.stuck_after_ms", read_deadline),
         max_request_rows: None,
         model_filename: None,
     }

@@ -45,6 +45,9 @@ default_priority_level = 0
 max_parallel_batches = 0
 max_output_bytes = 67108864
 max_plan_bytes = 0
+circuit_failures = 5
+circuit_pause_ms = 1000
+stuck_after_ms = 0
 "#;
     assert_eq!(spec(text), ModelSpec::default());
 }
@@ -74,6 +77,9 @@ default_priority_level = 2
 max_parallel_batches = 2
 max_output_bytes = 0x1000
 max_plan_bytes = 1_000_000
+circuit_failures = 0
+circuit_pause_ms = 250
+stuck_after_ms = 90000
 "#;
     let version = |n| Version::new(n).unwrap();
     let expected = ModelSpec {
@@ -97,7 +103,14 @@ max_plan_bytes = 1_000_000
             kind: ScoreKind::Probability,
             bounds: Some((0.0, 1.0)),
         }),
-        resources: ResourceSpec { max_parallel_batches: 2, max_output_bytes: 4096, max_plan_bytes: 1_000_000 },
+        resources: ResourceSpec {
+            max_parallel_batches: 2,
+            max_output_bytes: 4096,
+            max_plan_bytes: 1_000_000,
+            circuit_failures: 0,
+            circuit_pause: Duration::from_millis(250),
+            stuck_after: Some(Duration::from_secs(90)),
+        },
         ..ModelSpec::default()
     };
     assert_eq!(spec(text), expected);
@@ -206,7 +219,7 @@ fn labels_have_a_form() {
 fn batching_and_resources() {
     let text = "[batching]\nmax_batch_size = \"big\"\nmax_queue_delay_microseconds = 60000001\npreferred_batch_size = [0, 8, true]\n\
                 max_queue_rows = 0\npriority_levels = 1001\n\n[resources]\nmax_parallel_batches = -1\nmax_output_bytes = 0\n\
-                max_plan_bytes = 1.5\n";
+                max_plan_bytes = 1.5\ncircuit_failures = -1\ncircuit_pause_ms = 0\nstuck_after_ms = 1.5\n";
     check(
         text,
         &[
@@ -219,6 +232,9 @@ fn batching_and_resources() {
             "line 9, column 24: resources.max_parallel_batches: expected an integer from 0 to 4096, got -1",
             "line 10, column 20: resources.max_output_bytes: expected an integer from 1 to 1125899906842624, got 0",
             "line 11, column 18: resources.max_plan_bytes: expected an integer from 0 to 1125899906842624, got 1.5",
+            "line 12, column 20: resources.circuit_failures: expected an integer from 0 to 1000000, got -1",
+            "line 13, column 20: resources.circuit_pause_ms: expected an integer from 1 to 60000, got 0",
+            "line 14, column 18: resources.stuck_after_ms: expected an integer from 0 to 86400000, got 1.5",
         ],
     );
     check(

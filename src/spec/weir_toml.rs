@@ -7,6 +7,7 @@ use super::{
     problem::{Problem, quoted},
     toml_reader::{Document, Node},
 };
+use crate::types::TenantKey;
 
 /// How the registry directory is followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,6 +159,8 @@ server_file! {
     ops_allow_host: Vec<String> = read_texts;
     /// Time that compiling further batch sizes may take per model.
     load_budget_ms: u64 = |node| node.integer(0..=MAX_MS);
+    /// Where a request says whose it is.
+    tenant: TenantKey = read_tenant;
     /// The ONNX Runtime library.
     onnxruntime_lib: PathBuf = read_path;
     /// How logs are written.
@@ -184,6 +187,10 @@ fn read_path(node: &Node<'_, '_>) -> Option<PathBuf> {
 
 fn read_port(node: &Node<'_, '_>) -> Option<u16> {
     node.integer(0..=u64::from(u16::MAX)).and_then(|port| port.try_into().ok())
+}
+
+fn read_tenant(node: &Node<'_, '_>) -> Option<TenantKey> {
+    node.as_str().and_then(|text| text.parse().ok()).or_else(|| node.expected("'header:NAME' or 'parameter:NAME'"))
 }
 
 fn read_ip(node: &Node<'_, '_>) -> Option<IpAddr> {
@@ -258,7 +265,7 @@ log_level = "info,weir=debug"
              'ops_port', 'routes', 'workers', 'io_threads', 'max_body_bytes', 'max_request_rows', 'max_connections', \
              'max_inflight_bytes', 'watch', 'poll_interval_ms', 'settle_ms', 'model_control', 'insecure_data_control', \
              'strict_readiness', 'drain_notice_ms', 'drain_timeout_ms', 'ops_token_file', 'ops_audit_file', \
-             'ops_readonly', 'insecure_ops', 'ops_allow_host', 'load_budget_ms', 'onnxruntime_lib', 'log_format', 'log_level', 'ready_file'",
+             'ops_readonly', 'insecure_ops', 'ops_allow_host', 'load_budget_ms', 'tenant', 'onnxruntime_lib', 'log_format', 'log_level', 'ready_file'",
             ],
         );
         check(

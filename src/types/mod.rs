@@ -6,6 +6,7 @@ mod request;
 mod route;
 mod signature;
 mod spec;
+mod tenant;
 mod tensor;
 mod time;
 mod tolerance;
@@ -23,6 +24,7 @@ pub use route::{
 };
 pub use signature::{Batch, Rows, Signature, TensorSpec};
 pub use spec::{BatchLimit, BatchingSpec, EngineChoice, ModelSpec, ResourceSpec, ScoreKind, ScoreSpec, VersionPolicy};
+pub use tenant::TenantKey;
 pub use tensor::{DType, Data, MAX_RANK, Shape, Tensor, element_count};
 pub use time::{parse_rfc3339, rfc3339};
 pub use tolerance::{TIE, Tolerance};

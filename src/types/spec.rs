@@ -166,10 +166,23 @@ pub struct ResourceSpec {
     pub max_output_bytes: usize,
     /// Bytes that compiled plans may take; 0 = no limit.
     pub max_plan_bytes: usize,
+    /// Batches that may fail in a row before requests are refused; 0 = any number.
+    pub circuit_failures: u32,
+    /// How long they are then refused at first.
+    pub circuit_pause: Duration,
+    /// A run that lasts longer is given up; `None` = as is measured.
+    pub stuck_after: Option<Duration>,
 }
 
 impl Default for ResourceSpec {
     fn default() -> Self {
-        Self { max_parallel_batches: 0, max_output_bytes: 64 << 20, max_plan_bytes: 0 }
+        Self {
+            max_parallel_batches: 0,
+            max_output_bytes: 64 << 20,
+            max_plan_bytes: 0,
+            circuit_failures: 5,
+            circuit_pause: Duration::from_secs(1),
+            stuck_after: None,
+        }
     }
 }

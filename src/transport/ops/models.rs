@@ -52,6 +52,7 @@ struct Loaded<'s> {
     /// Seconds since the epoch.
     loaded_at: u64,
     batching: Batching,
+    circuit: Circuit,
     requests: u64,
     batches: u64,
 }
@@ -95,6 +96,14 @@ struct Batching {
     compiled: Vec<usize>,
     queued_rows: usize,
     profile: Vec<Cost>,
+}
+
+/// Whether requests pass or are refused because the model fails.
+#[derive(Debug, Serialize)]
+struct Circuit {
+    state: &'static str,
+    /// How often it has opened since the version was loaded.
+    opened: u64,
 }
 
 /// What a batch of so many rows costs.
@@ -161,6 +170,7 @@ fn version<'s>(entry: &'s ModelEntry, one: &'s VersionEntry) -> Version<'s> {
 fn loaded(servable: &Servable) -> Loaded<'_> {
     let statistics = servable.series.statistics();
     let lane = &servable.lane;
+    let (state, opened) = lane.circuit();
     Loaded {
         engine: servable.engine,
         selection: choice(&servable.selection),
@@ -177,6 +187,7 @@ fn loaded(servable: &Servable) -> Loaded<'_> {
             queued_rows: lane.queued_rows(),
             profile: lane.profile().into_iter().map(cost).collect(),
         },
+        circuit: Circuit { state: state.as_str(), opened },
         requests: statistics.success.count,
         batches: statistics.execution_count,
     }
