@@ -15,7 +15,7 @@ mod sequences;
 #[cfg(test)]
 mod tests;
 
-pub(super) use functions::inline;
+pub(super) use {functions::inline, names::tell_apart};
 
 /// Nodes that a graph may have once everything is spelled out.
 const MAX_NODES: usize = 100_000;

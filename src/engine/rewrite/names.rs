@@ -1,8 +1,28 @@
-//! Giving the names inside of a graph new ones, so that it can be copied into another.
+//! Giving names new ones: those inside of a graph that is copied into another, and those of nodes that share theirs. The
+//! standard lets a node be called like a tensor or like another node, the graph library does not.
 
 use std::collections::{HashMap, HashSet};
 
 use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto};
+
+/// Gives a node that is called like an input, a constant or a node before it a name of its own, here and in the graphs inside.
+pub(in crate::engine) fn tell_apart(graph: &mut GraphProto) {
+    let constants = graph.initializer.iter().map(|tensor| &tensor.name);
+    let mut taken: HashSet<String> = graph.input.iter().map(|input| &input.name).chain(constants).cloned().collect();
+    for node in &mut graph.node {
+        // A node without name is called like its first output.
+        let called = if node.name.is_empty() { node.output.first() } else { Some(&node.name) };
+        if let Some(called) = called.filter(|name| !name.is_empty() && !taken.insert((*name).clone())) {
+            let plain = format!("{called} ({})", node.op_type);
+            let numbered = (2_usize..).map(|number| format!("{plain} {number}"));
+            let free = std::iter::once(plain.clone()).chain(numbered).find(|name| taken.insert(name.clone()));
+            node.name = free.unwrap_or(plain);
+        }
+        let inside =
+            node.attribute.iter_mut().flat_map(|attribute| attribute.g.iter_mut().chain(&mut attribute.graphs));
+        inside.for_each(tell_apart);
+    }
+}
 
 /// Collects the names that nodes define, and the graphs inside of them.
 pub(super) fn defined(nodes: &[NodeProto], names: &mut HashSet<String>) {

@@ -174,3 +174,20 @@ fn sequences_that_requests_decide_on_are_refused() {
         assert!(error.contains(text), "{error}");
     }
 }
+
+#[test]
+fn nodes_may_be_called_like_tensors_and_each_other() {
+    let named = |name: &str, node: NodeProto| NodeProto { name: name.to_owned(), ..node };
+    let nodes = vec![
+        named("x", node("Relu", &["x"], &["a"])),
+        named("x", node("Relu", &["a"], &["b"])),
+        named("c", node("Neg", &["b"], &["d"])),
+        node("Neg", &["d"], &["c"]),
+        named("alone", node("Neg", &["c"], &["y"])),
+    ];
+    let mut model = model(nodes, vec![], "y");
+    let graph = model.graph.as_mut().unwrap();
+    tell_apart(graph);
+    let names: Vec<_> = graph.node.iter().map(|node| node.name.as_str()).collect();
+    assert_eq!(names, ["x (Relu)", "x (Relu) 2", "c", "c (Neg)", "alone"]);
+}

@@ -63,6 +63,7 @@ impl Engine for TractEngine {
             if rewrite::spell_out(&mut proto)? {
                 precheck::check(&mut proto, &artifact.side_files, &runs)?;
             }
+            proto.graph.iter_mut().for_each(rewrite::tell_apart);
             let typed = typing::typed(&self.onnx, &proto)?;
             TractModel::new(&proto, typed, *limits)
         })?;
