@@ -47,9 +47,10 @@ mod sync {
             guard.0 = Some(self.0.wait(guard.0.take().unwrap()).unwrap());
         }
 
-        pub(crate) fn wait_until<T>(&self, guard: &mut Guard<'_, T>, _until: Instant) {
-            // Time does not pass here: whoever waits for it has to be woken.
+        /// False: time does not pass here, and whoever waits for it has to be woken.
+        pub(crate) fn wait_until<T>(&self, guard: &mut Guard<'_, T>, _until: Instant) -> bool {
             self.wait(guard);
+            false
         }
 
         pub(crate) fn notify_one(&self) {
