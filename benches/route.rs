@@ -78,7 +78,7 @@ fn model(scheduler: &Arc<Scheduler>, metrics: &Metrics, name: &str, p: f32) -> (
         lane,
         series,
         loaded_at: SystemTime::UNIX_EPOCH,
-        load_time: Duration::ZERO,
+        load_times: weir::registry::LoadTimes::default(),
         source: "".into(),
         merging: Merging::Proved,
     };

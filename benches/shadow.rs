@@ -80,7 +80,7 @@ impl Bench {
             lane,
             series,
             loaded_at: SystemTime::now(),
-            load_time: Duration::ZERO,
+            load_times: weir::registry::LoadTimes::default(),
             source: "".into(),
             merging: Merging::Proved,
         })

@@ -3,6 +3,7 @@
 
 mod engines;
 mod options;
+pub mod probe;
 mod ready_file;
 mod start;
 

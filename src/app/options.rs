@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
+use super::probe;
 pub use crate::spec::weir_toml::{LogFormat, ModelControl, Watch};
 use crate::types::TenantKey;
 
@@ -64,6 +65,12 @@ pub struct ServeOptions {
     pub load_budget: Duration,
     /// Where a request says whose it is, for fair shares; `None` = nobody is told apart.
     pub tenant: Option<TenantKey>,
+    /// Models are tried in a process of their own before they are loaded.
+    pub load_probe: bool,
+    /// Memory that such a process may use.
+    pub load_probe_memory_bytes: u64,
+    /// CPU time that it may use.
+    pub load_probe_cpu: Duration,
     /// The ONNX Runtime library.
     pub onnxruntime_lib: Option<PathBuf>,
     /// How logs are written.
@@ -106,6 +113,9 @@ impl Default for ServeOptions {
             ops_allow_host: Vec::new(),
             load_budget: Duration::from_secs(2),
             tenant: None,
+            load_probe: true,
+            load_probe_memory_bytes: probe::MEMORY_BYTES,
+            load_probe_cpu: Duration::from_secs(probe::CPU_SECONDS),
             onnxruntime_lib: None,
             log_format: LogFormat::Auto,
             log_level: "info".to_owned(),

@@ -9,9 +9,15 @@ use std::{
     time::Duration,
 };
 
-use super::{ModelControl, ServeOptions, Watch, engines::engines, ready_file};
+use super::{
+    ModelControl, ServeOptions, Watch,
+    engines::engines,
+    probe::{ProbeOptions, Probes},
+    ready_file,
+};
 use crate::{
     compose::RoutesConfig,
+    engine::LoadProbe,
     gateway::{Gateway, GatewayOptions},
     observe::Metrics,
     protocol::settings::LogSettings,
@@ -58,6 +64,7 @@ pub struct App {
     gateway: Arc<Gateway>,
     registry: Arc<Registry>,
     scheduler: Arc<Scheduler>,
+    probes: Arc<Probes>,
     server: Server,
 }
 
@@ -80,7 +87,11 @@ impl App {
         let scheduler = Scheduler::start(workers).map_err(|error| StartError::new("--workers", error))?;
         let workers = Arc::downgrade(&scheduler);
         metrics.measure_saturation(move || workers.upgrade().map_or(0.0, |workers| workers.saturation()));
-        let engines = engines(options.onnxruntime_lib.as_deref())?.with_budget(options.load_budget);
+        let mut engines = engines(options.onnxruntime_lib.as_deref())?.with_budget(options.load_budget);
+        let probes = Probes::new(probe_options(&options), Arc::clone(&metrics));
+        if options.load_probe {
+            engines = engines.with_probe(Arc::clone(&probes) as Arc<dyn LoadProbe>);
+        }
         let registry =
             Registry::start(registry_config(&options), engines, Arc::clone(&scheduler), Arc::clone(&metrics))
                 .map_err(|error| StartError(error.to_string()))?;
@@ -92,7 +103,7 @@ impl App {
         };
         let gateway = Gateway::new(Arc::clone(&registry), metrics, limits);
         gateway.follow_routes(routes_config(&options)).map_err(|error| StartError(error.to_string()))?;
-        let mut app = Self { options, addresses, gateway, registry, scheduler, server: Server::new(0) };
+        let mut app = Self { options, addresses, gateway, registry, scheduler, probes, server: Server::new(0) };
         app.listen(http, grpc, ops)?;
         Ok(app)
     }
@@ -141,7 +152,7 @@ impl App {
     pub fn run(self, started: impl FnOnce(&Gateway)) -> Result<ExitCode, StartError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| StartError::new("runtime", error))?;
-        let Self { options, addresses, gateway, registry, scheduler, server } = self;
+        let Self { options, addresses, gateway, registry, scheduler, probes, server } = self;
         let outcome = runtime.block_on(async {
             let mut signals = Signals::install().map_err(|error| StartError::new("signals", error))?;
             let signal = tokio::select! {
@@ -163,6 +174,8 @@ impl App {
         if let Some(routes) = gateway.routes() {
             routes.shutdown();
         }
+        // A load that waits for its probe ends with it.
+        probes.shutdown();
         registry.shutdown();
         scheduler.shutdown();
         tracing::info!(?outcome, "ended");
@@ -195,6 +208,15 @@ fn bind(option: &str, host: IpAddr, port: u16) -> Result<Endpoint, StartError> {
 /// As many as there are cores: cheap models are run on these threads, and where models are dear they are mostly idle.
 fn io_threads(asked: usize) -> usize {
     if asked == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { asked }
+}
+
+fn probe_options(options: &ServeOptions) -> ProbeOptions {
+    ProbeOptions {
+        memory_bytes: options.load_probe_memory_bytes,
+        cpu_seconds: options.load_probe_cpu.as_secs(),
+        onnxruntime_lib: options.onnxruntime_lib.clone(),
+        ..ProbeOptions::new()
+    }
 }
 
 fn watch_mode(watch: Watch) -> WatchMode {

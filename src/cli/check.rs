@@ -12,7 +12,10 @@ use super::{
     table::{Cell, Paint, Table, Tone, clean},
 };
 use crate::{
-    app::engines,
+    app::{
+        engines,
+        probe::{ProbeOptions, Probes},
+    },
     compose::RouteFiles,
     observe::Metrics,
     registry::{self, Problem, RegistryConfig, Row, loader::Loader},
@@ -42,9 +45,12 @@ pub fn run(command: CheckCommand) -> Result<Report, Failure> {
     let scheduler = Scheduler::start(SchedulerOptions::default());
     let scheduler = scheduler.map_err(|error| Failure::problem(format!("threads: {error}")))?;
     let metrics = Metrics::new();
-    let engines = engines(layers::onnxruntime_lib(&layers::Process).as_deref());
+    let library = layers::onnxruntime_lib(&layers::Process);
+    let engines = engines(library.as_deref());
+    let probes = ProbeOptions { onnxruntime_lib: library, ..ProbeOptions::new() };
+    let probes = Probes::new(probes, Arc::clone(&metrics));
     let loader = Loader {
-        engines: engines.map_err(|error| Failure::usage(error.to_string()))?,
+        engines: engines.map_err(|error| Failure::usage(error.to_string()))?.with_probe(probes),
         scheduler: Arc::clone(&scheduler),
         metrics: Arc::clone(&metrics),
         max_bytes: RegistryConfig::new(&root).max_bytes,

@@ -18,6 +18,10 @@ use crate::{
 const MAX_MS: u64 = 86_400_000;
 /// The largest number of bytes that an option may name.
 const MAX_BYTES: u64 = 1 << 50;
+/// The least memory that a process can start in.
+const MIN_PROBE_BYTES: u64 = 1 << 28;
+/// The most CPU time that an option may name: a day.
+const MAX_SECONDS: u64 = 86_400;
 /// The most rows that a request may be allowed.
 const MAX_ROWS: u64 = 1 << 24;
 /// The most connections that may be allowed.
@@ -116,6 +120,16 @@ pub struct ServeFlags {
     /// Where a request says whose it is, for fair shares of a queue: header:NAME or parameter:NAME
     #[arg(long, value_name = "WHERE")]
     pub tenant: Option<TenantKey>,
+    /// Try every model in a process of its own before loading it, so that one that breaks a process breaks none that serves
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          value_parser = boolean)]
+    pub load_probe: Option<bool>,
+    /// Most memory that such a trial may take; a large model gets six times its size
+    #[arg(long, value_name = "BYTES", value_parser = probe_bytes())]
+    pub load_probe_memory_bytes: Option<u64>,
+    /// Most CPU time that such a trial may take; a large model gets a second more for every 16 MiB
+    #[arg(long, value_name = "SECONDS", value_parser = probe_seconds())]
+    pub load_probe_cpu_seconds: Option<u64>,
     /// The ONNX Runtime library, or off [default: found through ORT_DYLIB_PATH or in the Python package beside python3]
     #[arg(long, value_name = "FILE")]
     pub onnxruntime_lib: Option<PathBuf>,
@@ -131,7 +145,7 @@ pub struct ServeFlags {
 }
 
 /// The defaults as the help shows them. Options that are not here have none.
-const DEFAULTS: [(&str, &str); 26] = [
+const DEFAULTS: [(&str, &str); 29] = [
     ("registry", "./models"),
     ("host", "127.0.0.1"),
     ("http_port", "8000"),
@@ -155,6 +169,9 @@ const DEFAULTS: [(&str, &str); 26] = [
     ("ops_readonly", "false"),
     ("insecure_ops", "false"),
     ("load_budget_ms", "2000"),
+    ("load_probe", "true"),
+    ("load_probe_memory_bytes", "6442450944"),
+    ("load_probe_cpu_seconds", "30"),
     ("log_format", "auto"),
     ("log_level", "info"),
     ("config", "weir.toml"),
@@ -217,6 +234,9 @@ macro_rules! every_key {
             ops_allow_host,
             load_budget_ms,
             tenant,
+            load_probe,
+            load_probe_memory_bytes,
+            load_probe_cpu_seconds,
             onnxruntime_lib,
             log_format,
             log_level,
@@ -283,12 +303,25 @@ impl ServeFlags {
             ops_allow_host: self.ops_allow_host.unwrap_or(default.ops_allow_host),
             load_budget: ms(self.load_budget_ms, default.load_budget),
             tenant: self.tenant,
+            load_probe: self.load_probe.unwrap_or(default.load_probe),
+            load_probe_memory_bytes: self.load_probe_memory_bytes.unwrap_or(default.load_probe_memory_bytes),
+            load_probe_cpu: self.load_probe_cpu_seconds.map_or(default.load_probe_cpu, Duration::from_secs),
             onnxruntime_lib: self.onnxruntime_lib,
             log_format: self.log_format.unwrap_or(default.log_format),
             log_level: self.log_level.unwrap_or(default.log_level),
             ready_file: self.ready_file,
         }
     }
+}
+
+/// Memory of a load probe.
+pub(super) fn probe_bytes() -> RangedU64ValueParser<u64> {
+    count_u64(MIN_PROBE_BYTES..=MAX_BYTES)
+}
+
+/// CPU time of a load probe.
+pub(super) fn probe_seconds() -> RangedU64ValueParser<u64> {
+    count_u64(1..=MAX_SECONDS)
 }
 
 fn count_u64(range: std::ops::RangeInclusive<u64>) -> RangedU64ValueParser<u64> {

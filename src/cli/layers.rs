@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn every_layer_sets_every_key() {
-        const VALUES: [(&str, &str, &str); 32] = [
+        const VALUES: [(&str, &str, &str); 35] = [
             ("registry", "a/b", "'a/b'"),
             ("host", "::1", "'::1'"),
             ("http_port", "1", "1"),
@@ -254,6 +254,9 @@ mod tests {
             ("ops_allow_host", "a,b", "['a', 'b']"),
             ("load_budget_ms", "14", "14"),
             ("tenant", "header:x", "'header:x'"),
+            ("load_probe", "0", "false"),
+            ("load_probe_memory_bytes", "268435457", "268435457"),
+            ("load_probe_cpu_seconds", "15", "15"),
             ("onnxruntime_lib", "o", "'o'"),
             ("log_format", "json", "'json'"),
             ("log_level", "warn", "'warn'"),

@@ -10,6 +10,7 @@
 //! | [`input`], `npy`, [`answer`], [`local`] | what it is given, what it shows, the gateway in this process |
 //! | [`calibrate`] | `weir calibrate` |
 //! | [`models`], [`check`], [`push`], [`health`] | `weir models`, `check`, `push`, `healthcheck` |
+//! | [`load_probe`] | `weir load-probe` |
 //! | [`split`] | `weir split` |
 //! | [`client`] | asks a running gateway |
 //! | [`table`], [`output`], [`exit`] | tables and colours, table or JSON, exit codes |
@@ -25,6 +26,7 @@ pub mod health;
 pub mod infer;
 pub mod input;
 pub mod layers;
+pub mod load_probe;
 pub mod local;
 pub mod models;
 mod models_view;
@@ -45,6 +47,7 @@ use clap::{
 };
 
 use exit::{Exit, Failure, Report};
+use load_probe::Outcome;
 
 use crate::observe::panics;
 
@@ -83,6 +86,11 @@ enum Command {
     /// Runs every stage over the rows in this process, shows accuracy against cost, and makes a revision with the versions
     /// pinned, the thresholds, and a table [calibration] that says what they promise.
     Calibrate(Box<calibrate::CalibrateCommand>),
+    /// Parse, compile and run a model once in a process with limits, and say what happened
+    ///
+    /// The answer is one line of JSON. A model that wants too much memory or time, or that crashes what runs it, ends that
+    /// process only; serve and check try every model so before they load it.
+    LoadProbe(load_probe::LoadProbeCommand),
     /// Exit with 0 when a gateway is ready, else with 1
     Healthcheck(health::HealthCommand),
     /// Print a completion script for a shell
@@ -127,6 +135,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Infer(command) => infer::run(*command),
         Command::Models(command) => models::run(command),
         Command::Healthcheck(command) => health::run(command),
+        Command::LoadProbe(command) => match load_probe::run(command) {
+            Ok(Outcome::Child(code)) => return code,
+            Ok(Outcome::Report(report)) => Ok(report),
+            Err(failure) => Err(failure),
+        },
         Command::Check(command) => check::run(command),
         Command::Push(command) => push::run(command),
         Command::Split(command) => split::run(command),

@@ -39,6 +39,7 @@ pub(super) struct Version {
     pub(super) selection: Option<Selection>,
     pub(super) source: Option<String>,
     pub(super) digest: Option<String>,
+    pub(super) load: Option<Load>,
     pub(super) batching: Option<Batching>,
 }
 
@@ -57,6 +58,19 @@ pub(super) struct Tried {
     pub(super) refused: Option<String>,
     #[serde(default)]
     pub(super) profile: Vec<Cost>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Load {
+    pub(super) milliseconds: f64,
+    #[serde(default)]
+    pub(super) stages: Vec<Stage>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Stage {
+    pub(super) stage: String,
+    pub(super) milliseconds: f64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -177,6 +191,7 @@ fn facts(version: &Version) -> Vec<(&'static str, String)> {
     }
     fact("source", version.source.clone());
     fact("digest", version.digest.clone());
+    fact("load", version.load.as_ref().map(load_text));
     if let Some(batching) = &version.batching {
         fact("batching", Some(batching_text(batching)));
         let runs = if batching.local { "on the I/O threads" } else { "on the worker threads" };
@@ -200,6 +215,15 @@ fn tried_text(tried: &Tried) -> String {
 
 fn rows_of(count: usize) -> &'static str {
     if count == 1 { "row" } else { "rows" }
+}
+
+/// `12.3 ms: read 0.1, probe 6.0, …`; stages that took next to no time are left out.
+fn load_text(load: &Load) -> String {
+    let stages = load.stages.iter().filter(|stage| stage.milliseconds >= 0.05);
+    let stages: Vec<String> =
+        stages.map(|Stage { stage, milliseconds }| format!("{stage} {milliseconds:.1}")).collect();
+    let stages = if stages.is_empty() { String::new() } else { format!(": {}", stages.join(", ")) };
+    format!("{:.1} ms{stages}", load.milliseconds)
 }
 
 fn batching_text(batching: &Batching) -> String {
@@ -236,6 +260,9 @@ mod tests {
                  "selection": {"why": "there is no other", "milliseconds": 1.5,
                                "engines": [{"engine": "tract", "milliseconds": 1.5, "profile": []}]},
                  "source": "digits/1/model.onnx", "digest": "0123456789abcdef", "loaded_at": 1, "requests": 3, "batches": 2,
+                 "load": {"milliseconds": 7.5,
+                          "stages": [{"stage": "read", "milliseconds": 0.01}, {"stage": "probe", "milliseconds": 4.5},
+                                                {"stage": "parse", "milliseconds": 3}]},
                  "batching": {"merged": true, "limit": 16, "local": true, "compiled": [1, 16], "queued_rows": 0,
                               "profile": [{"rows": 1, "microseconds": 8.25}, {"rows": 16, "microseconds": 0.0}]}},
                 {"version": 2, "state": "UNAVAILABLE", "reason": "model.onnx: empty", "by_policy": true, "labels": []}]},
@@ -290,6 +317,7 @@ mod tests {
              \u{20} engine    tract\n\
              \u{20} source    digits/1/model.onnx\n\
              \u{20} digest    0123456789abcdef\n\
+             \u{20} load      7.5 ms: probe 4.5, parse 3.0\n\
              \u{20} batching  up to 16 rows\n\
              \u{20} runs      on the I/O threads\n\
              \u{20} compiled  for 1, 16 rows\n\

@@ -113,7 +113,7 @@ fn line<'a>(model: &'a str, entry: &'a VersionEntry) -> Started<'a> {
         engine: servable.engine,
         batch_limit: (servable.spec.batching.max_batch_size != BatchLimit::Auto).then(|| servable.lane.batch_limit()),
         merging_off: servable.merging.off_because().map(|reason| reason.to_string()),
-        load_time: Some(servable.load_time),
+        load_time: Some(servable.load_times.total()),
         signature: &servable.signature,
     });
     Started { model, version: entry.version.to_string(), state: entry.state, reason: &entry.reason, loaded }

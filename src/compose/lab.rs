@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Instant, SystemTime},
 };
 
 use smallvec::SmallVec;
@@ -21,7 +21,7 @@ use super::{
 use crate::{
     engine::{EngineError, function::FunctionModel},
     observe::Metrics,
-    registry::{ModelEntry, Servable, Snapshot, VersionEntry},
+    registry::{LoadTimes, ModelEntry, Servable, Snapshot, VersionEntry},
     scheduler::{LaneParts, Merging, Scheduler, SchedulerOptions},
     spec::parse_route_toml,
     types::{
@@ -103,7 +103,7 @@ impl Lab {
             lane,
             series,
             loaded_at: SystemTime::UNIX_EPOCH,
-            load_time: Duration::ZERO,
+            load_times: LoadTimes::default(),
             source: "".into(),
             merging: Merging::Proved,
         };

@@ -52,7 +52,7 @@ fn with_spec(spec: ModelSpec) -> Fixture {
         lane: scheduler.lane(parts).unwrap(),
         series,
         loaded_at: SystemTime::UNIX_EPOCH,
-        load_time: Duration::ZERO,
+        load_times: crate::registry::LoadTimes::default(),
         source: "next/1/model.onnx".into(),
         merging: Merging::Proved,
     };

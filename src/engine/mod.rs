@@ -17,9 +17,11 @@ mod onnx_more;
 pub mod onnxruntime;
 mod operator;
 mod precheck;
+pub mod probe;
 mod rewrite;
 pub mod tract;
 
+pub use probe::{LoadProbe, Probed};
 pub use tract::TractEngine;
 
 /// A model file in memory, with everything it refers to. Files are read, never mapped: a truncated file must not be able to

@@ -77,6 +77,31 @@ struct Gauges {
     log_dropped: Counter,
 }
 
+/// How a load probe ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeResult {
+    /// The model can be loaded.
+    Good,
+    /// The engine refused it.
+    Refused,
+    /// The process ended without an answer.
+    Died,
+    /// There was no process.
+    NotStarted,
+}
+
+impl ProbeResult {
+    /// The label value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ProbeResult::Good => "good",
+            ProbeResult::Refused => "refused",
+            ProbeResult::Died => "died",
+            ProbeResult::NotStarted => "not_started",
+        }
+    }
+}
+
 /// Reads how busy the workers are.
 #[derive(Default)]
 struct Saturation(OnceLock<Box<dyn Fn() -> f64 + Send + Sync>>);
@@ -207,6 +232,11 @@ impl Metrics {
     /// Rejections of requests whose model is not known.
     pub fn unknown_model(&self) -> &Arc<ModelSeries> {
         &self.unknown_model
+    }
+
+    /// A load probe has ended, or could not begin.
+    pub fn load_probe(&self, result: ProbeResult) {
+        group::counter(&self.process, &names::LOAD_PROBES, &[result.as_str()]).increment(1);
     }
 
     /// A request has arrived; it counts as in flight until the guard is dropped.

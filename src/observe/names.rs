@@ -94,6 +94,9 @@ families! {
     /// Requests between arrival and answer.
     INFLIGHT = Gauge "weir_inflight_requests" [] "requests"
         "Requests that have arrived and are not answered yet.";
+    /// Trials before loads.
+    LOAD_PROBES = Counter "weir_load_probes_total" ["result"] "processes"
+        "Processes that tried a model before it was loaded, by result: good, refused, died or not_started.";
     /// Log events lost.
     LOG_DROPPED = Counter "weir_log_dropped_total" [] "events"
         "Log events dropped because the log's reader was too slow; logging never blocks a request.";

@@ -38,6 +38,7 @@ fn stamps(start: Instant, micros: [u64; 6]) -> (Stamps, Instant) {
 /// A process in which something of everything has happened.
 fn busy() -> (Arc<Metrics>, (Arc<ServableSeries>, routes::Busy), Arc<RequestSeries>) {
     let metrics = Metrics::new();
+    metrics.load_probe(ProbeResult::Good);
     let servable = metrics.servable(&id("m", 3), "tract", "sha256:ab", Some(score(ScoreKind::Probability, 2)));
     let requests = metrics.requests("m", "3", "");
     let (stamps, encoded) = stamps(Instant::now(), [10, 100, 5, 900, 40, 20]);

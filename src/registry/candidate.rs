@@ -1,14 +1,16 @@
 //! A version in one engine: loaded, compiled for one row, and with its golden answers. Called by the loader; where two engines
 //! could run it, there are two candidates.
 
-use std::{
-    fmt,
-    time::{Duration, Instant},
-};
+use std::fmt;
 
-use super::{golden::Golden, loader::Order, remember::Remembering};
+use super::{
+    golden::Golden,
+    loader::Order,
+    remember::Remembering,
+    times::{LoadClock, LoadTimes},
+};
 use crate::{
-    engine::{Artifact, Engine, Limits, LoadError, Model as _},
+    engine::{Artifact, Engine, Limits, LoadError, LoadProbe, Model as _},
     scheduler::{run_once, zeros},
     types::{Batch, Tensor},
 };
@@ -21,6 +23,8 @@ pub(super) struct Goods<'a> {
     pub(super) artifact: &'a Artifact,
     /// The text of `golden.json`, where there is one.
     pub(super) golden: Option<&'a str>,
+    /// What tries the model in a process of its own first, where there is such a thing.
+    pub(super) probe: Option<&'a dyn LoadProbe>,
 }
 
 /// A version that an engine can serve.
@@ -31,32 +35,39 @@ pub(super) struct Candidate {
     golden: Option<Golden>,
     /// The outputs of its first golden case, or of a run on zeros.
     pub(super) sample: Vec<Tensor>,
-    /// How long all of that took.
-    pub(super) took: Duration,
+    /// How long each of its stages took.
+    pub(super) times: LoadTimes,
 }
 
 impl Candidate {
-    /// Loads a version: the file, the declared signature, one row, the golden answers.
+    /// Loads a version: a trial in another process, the file, the declared signature, one row, the golden answers.
     ///
     /// # Errors
     /// Why the engine cannot serve it, by file and part.
     pub(super) fn load(engine: &dyn Engine, goods: &Goods<'_>) -> Result<Self, LoadError> {
-        let start = Instant::now();
+        let mut clock = LoadClock::start();
         let config = &goods.order.config;
         let limits = Limits { max_output_bytes: config.spec.resources.max_output_bytes };
         let in_file = |error: LoadError| in_file(&config.spec.model_filename, &error);
+        if let Some(probe) = goods.probe {
+            probe.probe(engine.name(), goods.artifact, &limits).map_err(in_file)?;
+            clock.stage(|times| &mut times.probe);
+        }
         let model = Remembering::new(engine.load(goods.artifact, &limits).map_err(in_file)?);
         let signature = model.signature();
         if let Some(problem) = config.declared.check(signature).first() {
             return Err(LoadError::new(format!("config.pbtxt: {problem}")));
         }
+        clock.stage(|times| &mut times.parse);
         model.plan((signature.batch == Batch::Rows).then_some(1)).map_err(in_file)?;
+        clock.stage(|times| &mut times.compile);
         let golden = goods.golden.map(|text| Golden::read(text, signature)).transpose()?;
         let sample = match &golden {
             Some(golden) => golden.check(&model)?,
             None => sample(&model),
         };
-        Ok(Self { engine: engine.name(), model, golden, sample, took: start.elapsed() })
+        clock.stage(|times| &mut times.golden);
+        Ok(Self { engine: engine.name(), model, golden, sample, times: clock.stop() })
     }
 
     /// Whether the golden answers say what this output must be: then it has been compared with them already.
@@ -72,7 +83,7 @@ impl Candidate {
 
 impl fmt::Debug for Candidate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Candidate").field("engine", &self.engine).field("took", &self.took).finish_non_exhaustive()
+        f.debug_struct("Candidate").field("engine", &self.engine).field("times", &self.times).finish_non_exhaustive()
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
     trial::{self, Compared, Costs, Trial},
 };
 use crate::{
-    engine::{Engine, LoadError},
+    engine::{Engine, LoadError, LoadProbe},
     types::{BatchLimit, EngineChoice},
 };
 
@@ -41,6 +41,7 @@ pub struct Engines {
     embedded: Arc<dyn Engine>,
     other: Other,
     budget: Duration,
+    probe: Option<Arc<dyn LoadProbe>>,
     /// Held while engines are timed, so that loads do not disturb each other's figures.
     timing: Arc<Mutex<()>>,
 }
@@ -56,7 +57,7 @@ impl Engines {
     /// With the embedded engine only.
     pub fn new(embedded: Arc<dyn Engine>) -> Self {
         let absent = Other::Absent("onnxruntime is not in this build".into());
-        Self { embedded, other: absent, budget: BUDGET, timing: Arc::default() }
+        Self { embedded, other: absent, budget: BUDGET, probe: None, timing: Arc::default() }
     }
 
     /// Says why there is no ONNX Runtime: what those hear whose model asks for it.
@@ -75,6 +76,16 @@ impl Engines {
     #[must_use]
     pub fn with_budget(self, budget: Duration) -> Self {
         Self { budget, ..self }
+    }
+
+    /// Also with a load probe: for every engine, a version is tried in a process of its own before it is loaded in this one.
+    #[must_use]
+    pub fn with_probe(self, probe: Arc<dyn LoadProbe>) -> Self {
+        Self { probe: Some(probe), ..self }
+    }
+
+    pub(super) fn probe(&self) -> Option<&dyn LoadProbe> {
+        self.probe.as_deref()
     }
 
     /// Loads a version in the engine that its configuration asks for, or the best.
@@ -279,7 +290,11 @@ impl fmt::Debug for Engines {
             Other::Absent(why) => why,
             Other::Present(engine) => engine.name(),
         };
-        f.debug_struct("Engines").field("embedded", &self.embedded.name()).field("other", &other).finish()
+        f.debug_struct("Engines")
+            .field("embedded", &self.embedded.name())
+            .field("other", &other)
+            .field("probe", &self.probe)
+            .finish()
     }
 }
 

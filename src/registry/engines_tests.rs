@@ -96,7 +96,7 @@ fn load(engines: &Engines, spec: ModelSpec, golden: Option<&str>) -> Result<Sele
         known: None,
     };
     let artifact = Artifact { kind: ArtifactKind::Onnx, bytes: Bytes::new(), side_files: BTreeMap::new() };
-    let goods = Goods { order: &order, artifact: &artifact, golden };
+    let goods = Goods { order: &order, artifact: &artifact, golden, probe: None };
     let (candidate, selection) = engines.load(&goods).map_err(|error| error.to_string())?;
     assert_eq!(candidate.engine, selection.kept);
     Ok(selection)

@@ -6,7 +6,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::Arc,
-    time::{Instant, SystemTime},
+    time::SystemTime,
 };
 
 use super::{
@@ -16,6 +16,7 @@ use super::{
     engines::Engines,
     servable::Servable,
     source::Place,
+    times::LoadClock,
 };
 use crate::{
     engine::{LoadError, Model},
@@ -72,7 +73,7 @@ impl Loader {
     }
 
     fn load_here(&self, order: &Order) -> Result<Loaded, LoadError> {
-        let start = Instant::now();
+        let mut clock = LoadClock::start();
         let spec = &order.config.spec;
         let Bundle { artifact, golden, digest, fingerprint } = read_bundle(Shelf {
             folder: &order.folder,
@@ -84,8 +85,10 @@ impl Loader {
         if order.known.as_ref() == Some(&fingerprint) {
             return Ok(Loaded::Same);
         }
-        let goods = Goods { order, artifact: &artifact, golden: golden.as_deref() };
+        clock.stage(|times| &mut times.read);
+        let goods = Goods { order, artifact: &artifact, golden: golden.as_deref(), probe: self.engines.probe() };
         let (candidate, selection) = self.engines.load(&goods)?;
+        clock.engine(candidate.times);
         drop(artifact);
         selection.log(&order.id);
         let in_file = |error: LoadError| in_file(&spec.model_filename, &error);
@@ -93,6 +96,7 @@ impl Loader {
         let Candidate { engine, model, sample, .. } = candidate;
         let signature = model.signature().clone();
         let merging = merging(&model, spec.batching.max_batch_size, &inputs).map_err(in_file)?;
+        clock.stage(|times| &mut times.proof);
         let score = ResolvedScore::resolve(&signature, spec.score.as_ref(), &sample);
         let score = score
             .map_err(|error| LoadError::new(format!("model.toml: [score]: {}", error.text())))?
@@ -119,7 +123,7 @@ impl Loader {
             lane,
             series,
             loaded_at: SystemTime::now(),
-            load_time: start.elapsed(),
+            load_times: clock.stop(),
             source: source(order).into(),
             merging,
         };

@@ -30,7 +30,7 @@ impl Manager {
                 let batching =
                     servable.merging.off_because().map_or_else(|| "on".to_owned(), |why| format!("off: {why}"));
                 let (engine, digest, ms) = (servable.engine, &*servable.digest, took.as_millis());
-                tracing::info!(model = %id, engine, digest, batching, ms, "loaded");
+                tracing::info!(model = %id, engine, digest, batching, ms, times = %servable.load_times, "loaded");
                 let before = known.loaded(tried, *servable, fingerprint);
                 self.graveyard.replaced(before);
                 // The configuration may have changed while it was being loaded.

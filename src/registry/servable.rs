@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::engines::Selection;
+use super::{engines::Selection, times::LoadTimes};
 use crate::{
     observe::ServableSeries,
     scheduler::{CircuitState, Lane, Merging},
@@ -37,8 +37,8 @@ pub struct Servable {
     pub series: Arc<ServableSeries>,
     /// When it was loaded.
     pub loaded_at: SystemTime,
-    /// How long that took, from its files to its first compiled plan.
-    pub load_time: Duration,
+    /// How long that took, stage by stage.
+    pub load_times: LoadTimes,
     /// Where it was read from, relative to the registry, for example `digits/2/model.onnx`.
     pub source: Arc<str>,
     /// Whether requests share batches.
@@ -64,7 +64,7 @@ impl Servable {
             lane: self.lane.clone(),
             series: Arc::clone(&self.series),
             loaded_at: self.loaded_at,
-            load_time: self.load_time,
+            load_times: self.load_times,
             source: Arc::clone(&self.source),
             merging: self.merging.clone(),
         }

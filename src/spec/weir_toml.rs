@@ -77,6 +77,8 @@ const MAX_BYTES: u64 = 1 << 50;
 const MAX_ROWS: u64 = 1 << 24;
 const MAX_CONNECTIONS: u64 = 1_000_000;
 const MAX_MS: u64 = 86_400_000;
+const MAX_SECONDS: u64 = 86_400;
+const MIN_PROBE_BYTES: u64 = 1 << 28;
 
 /// Reads a node as a value, or notes what is wrong with it.
 type Read<T> = fn(&Node<'_, '_>) -> Option<T>;
@@ -161,6 +163,12 @@ server_file! {
     load_budget_ms: u64 = |node| node.integer(0..=MAX_MS);
     /// Where a request says whose it is.
     tenant: TenantKey = read_tenant;
+    /// Try models in a process of their own before they are loaded.
+    load_probe: bool = |node| node.boolean();
+    /// Memory that such a process may use.
+    load_probe_memory_bytes: u64 = |node| node.integer(MIN_PROBE_BYTES..=MAX_BYTES);
+    /// CPU time that it may use.
+    load_probe_cpu_seconds: u64 = |node| node.integer(1..=MAX_SECONDS);
     /// The ONNX Runtime library.
     onnxruntime_lib: PathBuf = read_path;
     /// How logs are written.
@@ -265,7 +273,8 @@ log_level = "info,weir=debug"
              'ops_port', 'routes', 'workers', 'io_threads', 'max_body_bytes', 'max_request_rows', 'max_connections', \
              'max_inflight_bytes', 'watch', 'poll_interval_ms', 'settle_ms', 'model_control', 'insecure_data_control', \
              'strict_readiness', 'drain_notice_ms', 'drain_timeout_ms', 'ops_token_file', 'ops_audit_file', \
-             'ops_readonly', 'insecure_ops', 'ops_allow_host', 'load_budget_ms', 'tenant', 'onnxruntime_lib', 'log_format', 'log_level', 'ready_file'",
+             'ops_readonly', 'insecure_ops', 'ops_allow_host', 'load_budget_ms', 'tenant', 'load_probe', \
+             'load_probe_memory_bytes', 'load_probe_cpu_seconds', 'onnxruntime_lib', 'log_format', 'log_level', 'ready_file'",
             ],
         );
         check(

@@ -45,6 +45,8 @@ mod harness;
 #[cfg(test)]
 mod listener;
 #[cfg(test)]
+mod load_probe;
+#[cfg(test)]
 mod merging;
 #[cfg(test)]
 mod mixed;

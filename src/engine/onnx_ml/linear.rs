@@ -226,7 +226,8 @@ impl Kernel for LinearValues {
 
     fn run(&self, input: &Tensor) -> TractResult<TVec<Tensor>> {
         let mut values = input.try_as_plain_ram()?.as_slice::<f32>()?.to_vec();
-        if self.post != PostTransform::None {
+        // ONNX Runtime leaves a single target as it is, whatever the transform, except for this one.
+        if self.targets > 1 || self.post == PostTransform::Probit {
             values.chunks_exact_mut(self.targets).for_each(|row| self.post.apply(row));
         }
         Ok(tvec![tensor1(&values).into_shape(input.shape())?])

@@ -1,8 +1,9 @@
-//! Attributes that say how large something is: within reason, since the graph library allocates or loops by them.
+//! Attributes that say how large something is: within reason, since the graph library allocates or loops by them. And those
+//! that it reads otherwise than others do.
 
 use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto};
 
-use super::{super::LoadError, label, quoted, subgraphs};
+use super::{super::LoadError, label, quoted};
 
 /// Dimensions that a tensor may have.
 const MAX_RANK: i64 = 64;
@@ -38,14 +39,19 @@ const SIZES: [&str; 21] = [
     "targets",
 ];
 
-/// Checks the sizes among the attributes of all nodes.
+/// Checks the sizes among the attributes of all nodes, and takes away what means as much when it is not there.
 ///
 /// # Errors
 /// `node 'x' (Op): attribute 'axis': expected at most 64, got 9223372036854775807`.
-pub(super) fn check(graph: &GraphProto) -> Result<(), LoadError> {
-    for node in &graph.node {
+pub(super) fn check(graph: &mut GraphProto) -> Result<(), LoadError> {
+    for node in &mut graph.node {
+        if node.op_type.starts_with("Reduce") {
+            // No axes at all mean all of them, as when the attribute is not there.
+            node.attribute.retain(|attribute| attribute.name != "axes" || !attribute.ints.is_empty());
+        }
         node.attribute.iter().try_for_each(|attribute| check_attribute(node, attribute))?;
-        subgraphs(node).try_for_each(check)?;
+        let inner = node.attribute.iter_mut().flat_map(|attribute| attribute.g.iter_mut().chain(&mut attribute.graphs));
+        inner.into_iter().try_for_each(check)?;
     }
     Ok(())
 }

@@ -36,7 +36,7 @@ pub(super) fn check(
 ) -> Result<(), LoadError> {
     for function in &mut model.functions {
         let mut body = GraphProto { node: std::mem::take(&mut function.node), ..GraphProto::default() };
-        attributes::check(&body)?;
+        attributes::check(&mut body)?;
         tensors::settle(&mut body, side_files)?;
         function.node = body.node;
     }

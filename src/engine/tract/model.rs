@@ -198,7 +198,8 @@ fn declared_dtype(spec: &TensorSpec, declared: &ValueInfoProto) -> Result<DType,
     };
     let datum = DataType::try_from(tensor.elem_type).ok().and_then(|elem| DatumType::try_from(elem).ok());
     let Some(dtype) = datum.and_then(dtype_of) else { return Ok(spec.dtype) };
-    let convertible = (dtype == DType::Bytes) == (spec.dtype == DType::Bytes) && datum_of(dtype).is_some();
+    let alike = |kind: fn(DType) -> bool| kind(dtype) == kind(spec.dtype);
+    let convertible = alike(|dtype| dtype == DType::Bytes) && alike(DType::is_float) && datum_of(dtype).is_some();
     if convertible {
         Ok(dtype)
     } else {

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     gateway::Gateway,
-    registry::{ModelEntry, Problem, Selection, Servable, VersionEntry},
+    registry::{LoadTimes, ModelEntry, Problem, Selection, Servable, VersionEntry},
     types::Error,
 };
 
@@ -51,6 +51,7 @@ struct Loaded<'s> {
     digest: &'s str,
     /// Seconds since the epoch.
     loaded_at: u64,
+    load: Load,
     batching: Batching,
     circuit: Circuit,
     requests: u64,
@@ -78,6 +79,19 @@ struct Tried<'s> {
     #[serde(skip_serializing_if = "Option::is_none")]
     refused: Option<&'s str>,
     profile: Vec<Cost>,
+}
+
+/// How long loading took.
+#[derive(Debug, Serialize)]
+struct Load {
+    milliseconds: f64,
+    stages: Vec<Stage>,
+}
+
+#[derive(Debug, Serialize)]
+struct Stage {
+    stage: &'static str,
+    milliseconds: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -177,6 +191,7 @@ fn loaded(servable: &Servable) -> Loaded<'_> {
         source: &servable.source,
         digest: &servable.digest,
         loaded_at: seconds(servable.loaded_at),
+        load: load(&servable.load_times),
         batching: Batching {
             merged: lane.merging().off_because().is_none(),
             because: lane.merging().off_because().map(|why| why.to_string()),
@@ -211,6 +226,12 @@ fn choice(selection: &Selection) -> Choice<'_> {
         milliseconds: milliseconds(selection.took),
         engines: engines.collect(),
     }
+}
+
+fn load(times: &LoadTimes) -> Load {
+    let ms = |took: Duration| took.as_secs_f64() * 1e3;
+    let stages = times.stages().map(|(stage, took)| Stage { stage, milliseconds: ms(took) });
+    Load { milliseconds: ms(times.total()), stages: stages.into() }
 }
 
 fn trouble(problem: &Problem) -> Trouble<'_> {

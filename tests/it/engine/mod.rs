@@ -16,11 +16,12 @@ use weir::{
         Artifact, ArtifactKind, Engine as _, EngineError, InputBuffer, Limits, LoadError, Model, OutputData, Session,
         TractEngine,
     },
-    types::{Batch, DType, Data, Shape, Tensor, Tolerance},
+    types::{Batch, DType, Data, Shape, Signature, Tensor, TensorSpec, Tolerance},
 };
 
 mod conformance;
 mod exporters;
+mod mutants;
 #[cfg(feature = "onnxruntime")]
 mod onnxruntime;
 mod refusals;

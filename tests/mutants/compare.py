@@ -1,0 +1,183 @@
+#!/usr/bin/env python3
+"""Asks ONNX Runtime what Weir was asked about mutated models, and says where the answers differ.
+
+Why: a model that is wrong somewhere and still loads must mean the same in both engines, or be refused. Who calls it: a
+person who has run the test `engine::mutants` with WEIR_MUTANTS_OUT=DIR; README.md here has the commands.
+
+Usage: python tests/mutants/compare.py DIR   (packages: requirements.txt here). Exit code 1 when an answer differs.
+"""
+
+import argparse
+import json
+import multiprocessing
+import resource
+import sys
+from pathlib import Path
+
+import numpy as np
+
+MEMORY = 6 << 30
+PATIENCE = 120
+DTYPES = {
+    "FP16": np.float16, "FP32": np.float32, "FP64": np.float64, "INT8": np.int8, "INT16": np.int16, "INT32": np.int32,
+    "INT64": np.int64, "UINT8": np.uint8, "UINT16": np.uint16, "UINT32": np.uint32, "UINT64": np.uint64, "BOOL": np.bool_,
+}  # fmt: skip
+# |a - b| <= t + t |b|, as everywhere in Weir.
+TOLERANCE = {np.dtype(np.float16): 1e-2, np.dtype(np.float32): 1e-4, np.dtype(np.float64): 1e-9}
+
+
+def tensor(record):
+    if record["datatype"] == "BYTES":
+        return np.array(record["data"], object).reshape(record["shape"])
+    return np.frombuffer(bytes.fromhex(record["data"]), DTYPES[record["datatype"]]).reshape(record["shape"])
+
+
+def difference(ours, theirs):
+    """What differs; None when nothing does. `close` marks labels of rows whose two best scores are as good as equal."""
+    if isinstance(theirs, list):
+        return None  # maps, which Weir answers as their tensors
+    theirs = np.asarray(theirs)
+    if list(ours.shape) != list(theirs.shape):
+        return f"shape {list(ours.shape)}, theirs {list(theirs.shape)}"
+    if theirs.dtype.kind in "OUS":
+        same = np.array([str(a) == str(b) for a, b in zip(ours.ravel(), theirs.ravel())], bool)
+    elif theirs.dtype.kind == "f":
+        limit = TOLERANCE.get(theirs.dtype, 1e-4)
+        if ours.dtype.kind != "f":
+            return f"{ours.dtype}, theirs {theirs.dtype}"
+        a, b = ours.astype(np.float64).ravel(), theirs.astype(np.float64).ravel()
+        with np.errstate(all="ignore"):
+            same = (np.abs(a - b) <= limit + limit * np.abs(b)) | (a == b) | (np.isnan(a) & np.isnan(b))
+    else:
+        if ours.dtype != theirs.dtype:
+            return f"{ours.dtype}, theirs {theirs.dtype}"
+        same = (ours == theirs).ravel()
+    if same.all():
+        return None
+    at = int(np.argmin(same))
+    return f"element {at} of {same.size}: {ours.ravel()[at]}, theirs {theirs.ravel()[at]} ({(~same).sum()} differ)"
+
+
+def ask(model, feeds, optimise=True):
+    """ONNX Runtime's outputs by name."""
+    import onnxruntime as ort
+
+    ort.set_default_logger_severity(4)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    if not optimise:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, feeds)))
+
+
+def beyond_floats(model, feeds):
+    """True when some value inside the graph is no finite number, or a constant is none."""
+    import onnx
+
+    graph = onnx.load(str(model), load_external_data=False)
+    finite = lambda value: not (value.dtype.kind == "f" and not np.isfinite(value).all())  # noqa: E731
+    if not all(finite(onnx.numpy_helper.to_array(tensor)) for tensor in graph.graph.initializer):
+        return True
+    attributes = [attribute for node in graph.graph.node for attribute in node.attribute]
+    if not all(np.isfinite([*attribute.floats, attribute.f]).all() for attribute in attributes):
+        return True
+    known = {output.name for output in graph.graph.output}
+    for name in {name for node in graph.graph.node for name in node.output if name and name not in known}:
+        graph.graph.output.append(onnx.ValueInfoProto(name=name))
+    values = ask(graph.SerializeToString(), feeds, optimise=False).values()
+    return not all(finite(value) for value in values if isinstance(value, np.ndarray))
+
+
+def excuse(model, feeds, output, theirs):
+    """Why a difference says nothing about either engine, if that is so; README.md explains each."""
+    if isinstance(theirs, np.ndarray) and theirs.dtype.kind == "i":
+        if (theirs == np.iinfo(theirs.dtype).min).any():
+            return "no-integer"
+    moved = lambda other: difference(np.asarray(other[output]), theirs) is not None  # noqa: E731
+    if moved(ask(str(model), feeds, optimise=False)):
+        return "divided"
+    for factor in (1 + 1e-5, 1 - 1e-5):
+        near = {name: (value * value.dtype.type(factor) if value.dtype.kind == "f" else value)
+                for name, value in feeds.items()}  # fmt: skip
+        if moved(ask(str(model), near)):
+            return "unstable"
+    return "not-finite" if beyond_floats(model, feeds) else None
+
+
+def judge(folder, seed):
+    """(what it is, text): refused, agrees, differs, drawn, or an excuse."""
+    model, record = folder / f"{seed}.onnx", json.loads((folder / f"{seed}.json").read_text())
+    feeds = {r["name"]: tensor(r) for r in record["inputs"]}
+    if b"Random" in model.read_bytes() or b"Multinomial" in model.read_bytes() or b"Bernoulli" in model.read_bytes():
+        return "drawn", record["source"]
+    try:
+        theirs = ask(str(model), feeds)
+    except Exception as error:
+        return "refused", f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    for ours in record["outputs"]:
+        name = ours["name"]
+        if name not in theirs:
+            return "differs", f"{record['source']}: output {name!r} is not theirs"
+        text = difference(tensor(ours), theirs[name])
+        if text is not None:
+            return excuse(model, feeds, name, theirs[name]) or "differs", f"{record['source']}: {name}: {text}"
+    return "agrees", record["source"]
+
+
+def work(folder, seeds, results):
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    for seed in seeds:
+        results.put((seed, "begun", ""))
+        results.put((seed, *judge(folder, seed)))
+    results.put(None)
+
+
+def run(folder, seeds):
+    """Every seed's judgement, in processes that may die."""
+    left, judged = list(seeds), {}
+    context = multiprocessing.get_context("spawn")
+    while left:
+        results = context.Queue()
+        process = context.Process(target=work, args=(folder, left[:200], results))
+        process.start()
+        current, ended = None, False
+        while not ended:
+            try:
+                item = results.get(timeout=PATIENCE if process.is_alive() else 1)
+            except Exception:
+                judged[current if current is not None else left[0]] = ("died", "ONNX Runtime died or hung")
+                break
+            if item is None:
+                ended = True
+            elif item[1] == "begun":
+                current = item[0]
+            else:
+                judged[item[0]], current = item[1:], None
+        process.kill()
+        process.join()
+        left = [seed for seed in left if seed not in judged]
+    return judged
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seed", type=int, action="append", help="only these")
+    arguments = parser.parse_args()
+    seeds = arguments.seed or sorted(int(path.stem) for path in arguments.folder.glob("*.onnx"))
+    judged = run(arguments.folder, seeds)
+    counts = {}
+    for seed in sorted(judged):
+        kind, text = judged[seed]
+        counts[kind] = counts.get(kind, 0) + 1
+        if kind not in ("agrees", "refused", "drawn"):
+            print(f"{kind} {seed} {text}")
+    print(f"{len(judged)} mutants that Weir answers: " + ", ".join(f"{n} {kind}" for kind, n in sorted(counts.items())))
+    return 1 if counts.get("differs") else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
