@@ -20,8 +20,6 @@ const MAX_MS: u64 = 86_400_000;
 const MAX_BYTES: u64 = 1 << 50;
 /// The least memory that a process can start in.
 const MIN_PROBE_BYTES: u64 = 1 << 28;
-/// The most CPU time that an option may name: a day.
-const MAX_SECONDS: u64 = 86_400;
 /// The most rows that a request may be allowed.
 const MAX_ROWS: u64 = 1 << 24;
 /// The most connections that may be allowed.
@@ -321,7 +319,7 @@ pub(super) fn probe_bytes() -> RangedU64ValueParser<u64> {
 
 /// CPU time of a load probe.
 pub(super) fn probe_seconds() -> RangedU64ValueParser<u64> {
-    count_u64(1..=MAX_SECONDS)
+    count_u64(1..=MAX_MS / 1000)
 }
 
 fn count_u64(range: std::ops::RangeInclusive<u64>) -> RangedU64ValueParser<u64> {
