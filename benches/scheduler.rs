@@ -67,7 +67,7 @@ fn cost(rows: usize) -> Option<Duration> {
 
 fn drain(mut queue: Queue<Piece>, now: Instant) {
     while !queue.is_empty() {
-        black_box(queue.take(Choice { limit: 64, now, cost: &cost }));
+        black_box(queue.take(Choice { limit: 64, now, cost: &cost, doubted: false }));
     }
 }
 

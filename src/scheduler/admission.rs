@@ -9,6 +9,7 @@ use super::{
     job::{Finished, Job},
     load::{Ask, Load},
     policy::SLOW,
+    queue::Waiting,
     room::Full,
 };
 use crate::{
@@ -61,11 +62,10 @@ impl Core {
         let Some(alone) = costs.cost(share) else { return Ok(()) };
         let waiting = self.room.rows();
         if alone > left {
-            if waiting == 0 && self.is_stale(now) {
+            if waiting == 0 && self.doubts(now) {
                 return Ok(());
             }
-            let text = format!("deadline: too short: expected at least {}, got {}", shown(alone), shown(left));
-            return Err((Reject::Deadline, Error::new(ErrorCode::DeadlineExceeded, text)));
+            return Err((Reject::Deadline, too_short(alone, left)));
         }
         let cost = |rows: usize| if rows == 0 { Duration::ZERO } else { costs.cost(rows).unwrap_or_default() };
         let ahead = cost(self.room.rows_up_to(level));
@@ -124,8 +124,15 @@ impl Core {
         }
         let wait = self.tariff.cost(self.room.rows().max(1)).unwrap_or(SHORTEST).clamp(SHORTEST, LONGEST);
         let drop_one = |job: Job| {
+            let deadline = job.work.deadline.unwrap_or(now);
+            let allowed = deadline.saturating_duration_since(job.queued);
+            if let Some(alone) = self.tariff.cost(job.rows()).filter(|alone| *alone > allowed) {
+                // Learnt since it was let in.
+                self.series.rejected(Reject::Deadline);
+                return job.finish(Err(too_short(alone, allowed)));
+            }
             self.series.rejected(Reject::EarlyDrop);
-            let left = job.work.deadline.map_or(Duration::ZERO, |deadline| deadline.saturating_duration_since(now));
+            let left = deadline.saturating_duration_since(now);
             let text =
                 format!("model '{}': overloaded: its batch takes longer than the {} left", self.id.model, shown(left));
             job.finish(Err(Error::new(ErrorCode::Overloaded, text).with_retry_after(wait)))
@@ -137,7 +144,8 @@ impl Core {
         expired.into_iter().map(expire).chain(dropped.into_iter().map(drop_one)).collect()
     }
 
-    fn is_stale(&self, now: Instant) -> bool {
+    /// True when what the profile says is of long ago.
+    pub(crate) fn doubts(&self, now: Instant) -> bool {
         self.tariff.idle_for(now) >= STALE
     }
 }
@@ -146,6 +154,12 @@ impl Core {
 fn shown(time: Duration) -> String {
     let ms = time.as_secs_f64() * 1e3;
     if ms >= 10.0 { format!("{ms:.0} ms") } else { format!("{ms:.2} ms") }
+}
+
+/// The error of a request that needs more time than it has, even alone.
+fn too_short(alone: Duration, allowed: Duration) -> Error {
+    let text = format!("deadline: too short: expected at least {}, got {}", shown(alone), shown(allowed));
+    Error::new(ErrorCode::DeadlineExceeded, text)
 }
 
 /// The error of a request whose deadline passed before a worker took it.

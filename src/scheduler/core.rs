@@ -139,7 +139,8 @@ impl Core {
     /// Takes the next batch of this servable out of a queue.
     pub(crate) fn take(&self, queue: &mut Queue<Job>, now: Instant) -> Taken<Job> {
         let costs = self.tariff.costs();
-        queue.take(Choice { limit: self.tariff.take(), now, cost: &|rows| costs.cost(rows) })
+        let doubted = self.doubts(now);
+        queue.take(Choice { limit: self.tariff.take(), now, cost: &|rows| costs.cost(rows), doubted })
     }
 
     /// How long a batch that is expected to take so long may run before it counts as stuck.

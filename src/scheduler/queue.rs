@@ -67,6 +67,8 @@ pub(crate) struct Choice<'a> {
     pub(crate) now: Instant,
     /// What a batch of so many rows takes, if that is known.
     pub(crate) cost: &'a dyn Fn(usize) -> Option<Duration>,
+    /// The costs are of long ago: the last member that is left is run for them to be measured, and not dropped.
+    pub(crate) doubted: bool,
 }
 
 /// What [`Queue::take`] removed from the queue.
@@ -282,9 +284,12 @@ impl<T: Waiting> Taking<'_, '_, T> {
     /// Drops members that cannot afford the batch, one after the other, and fills it up from behind. When nothing waits behind
     /// the batch and everybody could be served in two, it is cut instead.
     fn let_go_of_hopeless(&mut self) {
-        let Choice { now, cost, .. } = self.choice;
+        let Choice { now, cost, doubted, .. } = self.choice;
         let mut from = 0;
         while let Some(needed) = cost(self.rows) {
+            if doubted && self.taken.batch.len() == 1 {
+                return;
+            }
             let late = |item: &T, by: Duration| item.deadline().is_some_and(|deadline| deadline < now + by);
             let rest = self.taken.batch.iter().skip(from);
             let Some(at) = rest.clone().position(|item| late(item, needed)).map(|at| at + from) else { return };

@@ -52,7 +52,7 @@ fn cost(rows: usize) -> Option<Duration> {
 }
 
 fn choice(limit: usize, now: Instant) -> Choice<'static> {
-    Choice { limit, now, cost: &cost }
+    Choice { limit, now, cost: &cost, doubted: false }
 }
 
 fn piece(id: usize, rows: usize, queued: Instant) -> Piece {
@@ -311,4 +311,22 @@ fn without_load_a_batch_is_cut_rather_than_its_head_dropped() {
     queue.push(Piece { deadline: Some(now + ms(30)), ..piece(1, 1, now) });
     assert_eq!(ids(&queue.take(choice(10, now)).batch), [0]);
     assert_eq!(ids(&queue.take(choice(10, now)).batch), [1]);
+}
+
+#[test]
+fn costs_of_long_ago_drop_nobody_who_is_alone() {
+    let now = Instant::now();
+    let late = |id| Piece { deadline: Some(now + ms(1)), ..piece(id, 4, now) };
+    let doubted = Choice { doubted: true, ..choice(10, now) };
+    let mut queue = Queue::default();
+    queue.push(late(0));
+    let taken = queue.take(doubted);
+    assert_eq!((ids(&taken.batch), ids(&taken.dropped)), (vec![0], vec![]));
+    // Of several that waited for long one is enough to find out.
+    let queued = now.checked_sub(ms(1000)).unwrap();
+    (0..3).for_each(|id| queue.push(Piece { queued, ..late(id) }));
+    let taken = queue.take(doubted);
+    assert_eq!((ids(&taken.batch), ids(&taken.dropped)), (vec![2], vec![0, 1]));
+    queue.push(late(3));
+    assert_eq!(ids(&queue.take(choice(10, now)).dropped), [3]);
 }
