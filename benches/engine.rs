@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `bare` | ONNX Runtime's own session, rows per second |
 //! | `tract`, `onnxruntime` | Weir's engines, compiled for that batch size, as a ratio to `bare` |
+//! | `plain` | the engine `tract` without this crate's convolutions and products, as a ratio to `tract` |
 //! | `best` | tract when a batch is run as smaller ones where that is faster, as the scheduler does |
 //! | `auto` | the engine that `engine = "auto"` takes for the model, again as a ratio to `bare` |
 
@@ -72,8 +73,8 @@ fn main() -> ExitCode {
     let wanted: Vec<String> = env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let mut bench = Bench::new();
     println!(
-        "{:<24} {:>5} {:>11} {:>11} {:>6} {:>6} {:>11} {:>6}  auto",
-        "model", "batch", "bare", "tract", "ratio", "best", "onnxruntime", "ratio"
+        "{:<24} {:>5} {:>11} {:>11} {:>6} {:>6} {:>6} {:>11} {:>6}  auto",
+        "model", "batch", "bare", "tract", "ratio", "best", "plain", "onnxruntime", "ratio"
     );
     for (at, family) in families().iter().enumerate() {
         if wanted.is_empty() || wanted.iter().any(|wanted| family.name.contains(wanted.as_str())) {
@@ -128,6 +129,7 @@ struct Bench {
 struct Figures {
     bare: Option<f64>,
     tract: Option<f64>,
+    plain: Option<f64>,
     onnxruntime: Option<f64>,
 }
 
@@ -158,16 +160,18 @@ impl Bench {
             }
         };
         let tract = load(&TractEngine::new());
+        let plain = load(&TractEngine::new().plain());
         let onnxruntime = self.onnxruntime.as_ref().and_then(|(opened, _)| load(&*opened.engine));
         if let (Some(tract), Some(onnxruntime)) = (&tract, &onnxruntime) {
             compare(family, &**tract, &**onnxruntime);
         }
         let chosen = self.chosen(family);
         let mut best = 0_f64;
-        for rows in BATCHES {
-            let mut tract = tract.as_deref().map(|model| Ours::new(family, model, rows));
-            let mut onnxruntime = onnxruntime.as_deref().map(|model| Ours::new(family, model, rows));
-            let figures = self.batch((at, rows), &mut tract, &mut onnxruntime);
+        let elements: usize = family.inputs.iter().flat_map(|input| &input.row).product();
+        for rows in BATCHES.into_iter().filter(|rows| rows * elements <= MAX_ELEMENTS) {
+            let ours = [&tract, &plain, &onnxruntime];
+            let ours = ours.map(|model| model.as_deref().map(|model| Ours::new(family, model, rows)));
+            let figures = self.batch((at, rows), ours);
             best = best.max(figures.tract.unwrap_or_default());
             show((&family.name, rows), &figures, (best, chosen));
         }
@@ -201,23 +205,17 @@ impl Bench {
         engine
     }
 
-    fn batch(
-        &mut self,
-        (family, rows): (usize, usize),
-        tract: &mut Option<Ours>,
-        onnxruntime: &mut Option<Ours>,
-    ) -> Figures {
+    fn batch(&mut self, (family, rows): (usize, usize), mut ours: [Option<Ours>; 3]) -> Figures {
         let mut series: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
         for round in 0..self.rounds {
-            for turn in 0..3 {
-                let who = (round + turn) % 3;
+            for turn in 0..4 {
+                let who = (round + turn) % 4;
                 let speed = match who {
                     0 => {
                         let bare = self.onnxruntime.as_mut();
                         bare.map(|(_, bare)| bare.measure(family, rows, self.time).unwrap())
                     }
-                    1 => tract.as_mut().map(|ours| rows_per_second(rows, self.time, || ours.once())),
-                    _ => onnxruntime.as_mut().map(|ours| rows_per_second(rows, self.time, || ours.once())),
+                    _ => ours[who - 1].as_mut().map(|ours| rows_per_second(rows, self.time, || ours.once())),
                 };
                 series.entry(who).or_default().extend(speed);
             }
@@ -227,7 +225,7 @@ impl Bench {
             all.sort_by(f64::total_cmp);
             all.get(all.len() / 2).copied()
         };
-        Figures { bare: median(0), tract: median(1), onnxruntime: median(2) }
+        Figures { bare: median(0), tract: median(1), plain: median(2), onnxruntime: median(3) }
     }
 }
 
@@ -237,11 +235,12 @@ fn show((name, rows): (&str, usize), figures: &Figures, (best, chosen): (f64, &s
         (Some(speed), Some(bare)) => format!("{:.2}", speed / bare),
         _ => "-".to_owned(),
     };
-    let Figures { bare, tract, onnxruntime } = *figures;
+    let Figures { bare, tract, plain, onnxruntime } = *figures;
+    let less = plain.zip(tract).map_or_else(|| "-".to_owned(), |(plain, tract)| format!("{:.2}", plain / tract));
     let best = tract.map(|_| best);
     let auto = if chosen == "tract" { best } else { onnxruntime };
     println!(
-        "{name:<24} {rows:>5} {:>11} {:>11} {:>6} {:>6} {:>11} {:>6}  {chosen} {}",
+        "{name:<24} {rows:>5} {:>11} {:>11} {:>6} {:>6} {less:>6} {:>11} {:>6}  {chosen} {}",
         speed(bare),
         speed(tract),
         ratio(tract),
@@ -251,6 +250,9 @@ fn show((name, rows): (&str, usize), figures: &Figures, (best, chosen): (f64, &s
         ratio(auto),
     );
 }
+
+/// Numbers of an input, beyond which a batch says nothing new and takes long.
+const MAX_ELEMENTS: usize = 1 << 23;
 
 const LIMITS: Limits = Limits { max_output_bytes: 1 << 28 };
 

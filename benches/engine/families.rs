@@ -77,6 +77,7 @@ pub(crate) fn families() -> Vec<Family> {
     all.push(family("MobileNet-like", mobile(), floats(&[3, 96, 96])));
     let tokens = Input { values: Values::Ids(1000), row: vec![LENGTH] };
     let mask = Input { values: Values::Ones, row: vec![LENGTH] };
+    all.push(family("MobileNetV3-small", mobile_v3(), floats(&[3, 224, 224])));
     all.push(family("transformer", transformer(), vec![tokens, mask]));
     all
 }
@@ -230,6 +231,59 @@ fn mobile() -> Vec<u8> {
     let x = g.conv(&x, (from, 576, 1), 1, 1);
     let x = g.op("HardSwish", &[&x], Vec::new());
     head(g, &x, 576)
+}
+
+/// MobileNetV3-small as torchvision has it, on images of 224 by 224.
+fn mobile_v3() -> Vec<u8> {
+    let mut g = Graph::new(7);
+    g.input("x", DataType::Float, &[3, 224, 224]);
+    let x = g.conv("x", (3, 16, 3), 2, 1);
+    let mut x = g.op("HardSwish", &[&x], Vec::new());
+    let mut from = 16;
+    // Taps, channels inside, channels given, channels squeezed to or 0, stride.
+    let blocks = [
+        (3, 16, 16, 8, 2),
+        (3, 72, 24, 0, 2),
+        (3, 88, 24, 0, 1),
+        (5, 96, 40, 24, 2),
+        (5, 240, 40, 64, 1),
+        (5, 240, 40, 64, 1),
+        (5, 120, 48, 32, 1),
+        (5, 144, 48, 40, 1),
+        (5, 288, 96, 72, 2),
+        (5, 576, 96, 144, 1),
+        (5, 576, 96, 144, 1),
+    ];
+    for (at, (kernel, wide, to, squeezed, stride)) in blocks.into_iter().enumerate() {
+        let act = if at < 3 { "Relu" } else { "HardSwish" };
+        let mut y = x.clone();
+        if wide != from {
+            y = g.conv(&y, (from, wide, 1), 1, 1);
+            y = g.op(act, &[&y], Vec::new());
+        }
+        y = g.conv(&y, (wide, wide, kernel), stride, wide);
+        y = g.op(act, &[&y], Vec::new());
+        if squeezed > 0 {
+            let mean = g.op("GlobalAveragePool", &[&y], Vec::new());
+            let few = g.conv(&mean, (wide, squeezed, 1), 1, 1);
+            let few = g.relu(&few);
+            let all = g.conv(&few, (squeezed, wide, 1), 1, 1);
+            let scale = g.op("HardSigmoid", &[&all], vec![float("alpha", 1.0 / 6.0), float("beta", 0.5)]);
+            y = g.op("Mul", &[&scale, &y], Vec::new());
+        }
+        let down = g.conv(&y, (wide, to, 1), 1, 1);
+        x = if stride == 1 && from == to { g.op("Add", &[&down, &x], Vec::new()) } else { down };
+        from = to;
+    }
+    let x = g.conv(&x, (from, 576, 1), 1, 1);
+    let x = g.op("HardSwish", &[&x], Vec::new());
+    let mean = g.op("GlobalAveragePool", &[&x], Vec::new());
+    let flat = g.op("Flatten", &[&mean], vec![int("axis", 1)]);
+    let wide = g.dense(&flat, 576, 1024);
+    let wide = g.op("HardSwish", &[&wide], Vec::new());
+    let logits = g.dense(&wide, 1024, 1000);
+    g.output("logits", &logits, DataType::Float, &[1000]);
+    g.encode()
 }
 
 /// The mean over the image, and a class.

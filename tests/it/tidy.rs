@@ -103,7 +103,7 @@ fn layers_use_only_lower_layers() {
 #[test]
 fn files_are_short_and_say_what_they_are() {
     let mut wrong = Vec::new();
-    for folder in ["src", "tests", "benches", "loadtest"] {
+    for folder in ["src", "kernels", "tests", "benches", "loadtest"] {
         for (file, text) in sources(folder) {
             if !text.starts_with("//! ") {
                 wrong.push(format!("{file}: expected a //! header that says what it is and who uses it"));
@@ -165,7 +165,7 @@ fn pure_parts_take_time_and_chance_as_arguments() {
 #[test]
 fn the_text_speaks_of_the_project_alone() {
     let mut files: Vec<(String, String)> =
-        ["src", "tests", "benches", "loadtest"].into_iter().flat_map(sources).collect();
+        ["src", "kernels", "tests", "benches", "loadtest"].into_iter().flat_map(sources).collect();
     for name in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "Cargo.toml", "docker-compose.yml"] {
         files.push((name.to_owned(), fs::read_to_string(root().join(name)).unwrap_or_default()));
     }

@@ -1,7 +1,9 @@
 //! The embedded engine: ONNX graphs through the tract crates. `load` reads a model from memory and types it once, `plan`
-//! compiles it for one batch size, a session runs a plan. Called through the traits of the parent module.
+//! compiles it for one batch size with what is slow in it replaced, a session runs a plan. Called through the traits of the
+//! parent module.
 
 mod dtype;
+mod faster;
 mod model;
 mod plan;
 mod probing;
@@ -21,11 +23,13 @@ use super::{
     Artifact, ArtifactKind, Engine, Limits, LoadError, Model, guard, onnx_fixes, onnx_ml, onnx_more, precheck, rewrite,
 };
 use model::TractModel;
+use plan::Options;
 
 /// The embedded engine. Cheap to clone; one per process is enough.
 #[derive(Clone)]
 pub struct TractEngine {
     onnx: Arc<Onnx>,
+    faster: bool,
 }
 
 impl TractEngine {
@@ -35,7 +39,13 @@ impl TractEngine {
         onnx_fixes::register(&mut onnx.op_register);
         onnx_more::register(&mut onnx.op_register);
         onnx_ml::register(&mut onnx.op_register);
-        Self { onnx: Arc::new(onnx) }
+        Self { onnx: Arc::new(onnx), faster: true }
+    }
+
+    /// The same without this crate's convolutions and products, for comparison.
+    #[must_use]
+    pub fn plain(self) -> Self {
+        Self { faster: false, ..self }
     }
 }
 
@@ -65,7 +75,7 @@ impl Engine for TractEngine {
             }
             proto.graph.iter_mut().for_each(rewrite::tell_apart);
             let typed = typing::typed(&self.onnx, &proto)?;
-            TractModel::new(&proto, typed, *limits)
+            TractModel::new(&proto, typed, Options::new(*limits, self.faster))
         })?;
         Ok(Box::new(model))
     }

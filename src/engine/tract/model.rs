@@ -10,12 +10,12 @@ use tract_onnx::{
 
 use super::{
     super::{
-        Limits, LoadError, Model, Plan,
+        LoadError, Model, Plan,
         guard::{error_text, on_big_stack},
         precheck,
     },
     dtype::{datum_of, dtype_of},
-    plan::{ByShape, Code, Compiled, TractPlan},
+    plan::{ByShape, Code, Compiled, Options, TractPlan},
     probing::Probed,
     typing::{Once, Typed},
 };
@@ -26,7 +26,7 @@ pub(super) struct TractModel {
     signature: Arc<Signature>,
     graph: Graph,
     order_dependent: Vec<String>,
-    limits: Limits,
+    options: Options,
 }
 
 /// What plans are compiled from.
@@ -43,7 +43,7 @@ impl TractModel {
     ///
     /// # Errors
     /// When an input or output has a type or shape that cannot be served.
-    pub(super) fn new(proto: &ModelProto, typed: Typed, limits: Limits) -> Result<Self, LoadError> {
+    pub(super) fn new(proto: &ModelProto, typed: Typed, options: Options) -> Result<Self, LoadError> {
         let declared = proto.graph.as_ref().ok_or_else(|| LoadError::new("model: has no graph"))?;
         let fail = |error| LoadError::new(format!("graph: {}", error_text(&error)));
         let (inputs, outputs, graph) = match typed {
@@ -65,7 +65,7 @@ impl TractModel {
         }
         let batch = if graph.is_row_wise() { Batch::Rows } else { Batch::None };
         let signature = Arc::new(Signature { inputs, outputs, batch });
-        Ok(Self { signature, graph, order_dependent: precheck::order_dependent(declared), limits })
+        Ok(Self { signature, graph, order_dependent: precheck::order_dependent(declared), options })
     }
 
     /// The sizes that inputs have in a plan for so many rows.
@@ -78,12 +78,11 @@ impl TractModel {
     }
 
     fn code(&self, rows: Option<usize>) -> TractResult<Code> {
-        let limits = self.limits;
         match &self.graph {
             Graph::Once(graph, symbol) => {
                 let rows = symbol.clone().zip(rows.map(|rows| rows.to_dim()));
                 let fixed: HashMap<_, _> = rows.into_iter().collect();
-                let error = match Compiled::new(graph, &fixed, limits) {
+                let error = match Compiled::new(graph, &fixed, &self.options) {
                     Ok(compiled) => return Ok(Code::One(compiled)),
                     Err(error) => error,
                 };
@@ -93,14 +92,14 @@ impl TractModel {
                 if symbols.all(|symbol| fixed.contains_key(&symbol)) {
                     return Err(error);
                 }
-                let graph = Arc::clone(graph);
-                Ok(by_shape(move |shapes| Compiled::new(&graph, &symbols_of(&graph, shapes)?, limits)))
+                let (graph, options) = (Arc::clone(graph), self.options.clone());
+                Ok(by_shape(move |shapes| Compiled::new(&graph, &symbols_of(&graph, shapes)?, &options)))
             }
             Graph::BySize(probed) => {
                 let fixed: Option<Vec<Shape>> =
                     self.shapes(rows).into_iter().map(|shape| shape.into_iter().collect()).collect();
-                let probed = Arc::clone(probed);
-                let compile = move |shapes: &[Shape]| Compiled::new(&probed.typed(shapes)?, &HashMap::new(), limits);
+                let (probed, options) = (Arc::clone(probed), self.options.clone());
+                let compile = move |shapes: &[Shape]| Compiled::new(&probed.typed(shapes)?, &HashMap::new(), &options);
                 match fixed {
                     Some(shapes) => compile(&shapes).map(Code::One),
                     None => Ok(by_shape(compile)),
@@ -130,7 +129,7 @@ impl Model for TractModel {
         let code = on_big_stack(&subject, || {
             self.code(rows).map_err(|error| LoadError::new(format!("{subject}: {}", error_text(&error))))
         })?;
-        Ok(Arc::new(TractPlan { code, signature: Arc::clone(&self.signature), limits: self.limits }))
+        Ok(Arc::new(TractPlan { code, signature: Arc::clone(&self.signature), limits: self.options.limits }))
     }
 }
 

@@ -14,6 +14,7 @@ use tract_onnx::{
 
 use super::{
     super::{EngineError, Limits, LoadError, Plan, Session, guard::on_big_stack},
+    faster::{self, Packings},
     session::TractSession,
     sizes,
 };
@@ -21,6 +22,20 @@ use crate::types::{Shape, Signature};
 
 /// Shapes that a plan keeps compiled graphs for.
 const KEPT_SHAPES: usize = 8;
+
+/// How the graphs of a model are compiled.
+#[derive(Clone)]
+pub(super) struct Options {
+    pub(super) limits: Limits,
+    /// Weights that the plans of all sizes share; `None` leaves the graph as the library makes it.
+    packings: Option<Arc<Packings>>,
+}
+
+impl Options {
+    pub(super) fn new(limits: Limits, faster: bool) -> Self {
+        Self { limits, packings: faster.then(Arc::default) }
+    }
+}
 
 /// A compiled graph.
 #[derive(Clone)]
@@ -37,11 +52,14 @@ impl Compiled {
     ///
     /// # Errors
     /// When that does not work, or takes more memory than there may be.
-    pub(super) fn new(graph: &TypedModel, fixed: &HashMap<Symbol, TDim>, limits: Limits) -> TractResult<Self> {
-        let graph = if fixed.is_empty() { graph.clone() } else { graph.set_symbols(fixed)? };
+    pub(super) fn new(graph: &TypedModel, fixed: &HashMap<Symbol, TDim>, options: &Options) -> TractResult<Self> {
+        let mut graph = if fixed.is_empty() { graph.clone() } else { graph.set_symbols(fixed)? };
         let none = SymbolValues::default();
         sizes::check(&graph, &none)?;
-        check_outputs(&graph, limits)?;
+        check_outputs(&graph, options.limits)?;
+        if let Some(packings) = &options.packings {
+            faster::rewrite(&mut graph, packings)?;
+        }
         let plan = graph.into_optimized()?.into_runnable()?;
         sizes::check(plan.model(), &none)?;
         let shape = |input| -> TractResult<Vec<_>> {

@@ -1,0 +1,319 @@
+//! Convolutions over all channels as one matrix product: weights times the runs that the taps meet (see `window`), which are
+//! read where they lie instead of being unfolded. Called by the engine `tract` of the gateway.
+
+use std::sync::Arc;
+
+use fearless_simd::{Simd, dispatch, prelude::*};
+
+use crate::{
+    Activation, SLACK, Window, level,
+    tile::{Packed, Shifted, multiply},
+    window::copy_short,
+    with_scratch,
+};
+
+/// Output channels that are computed together, by the number of vector registers.
+const TALL: usize = 8;
+const SHORT: usize = 4;
+
+/// The weights of a convolution, packed by group, by block of output channels, by channel and tap: one number per output
+/// channel.
+#[derive(Debug)]
+pub struct ConvWeights {
+    groups: usize,
+    /// Output channels of a group.
+    outputs: usize,
+    /// Input channels of a group, times taps.
+    inner: usize,
+    blocks: Blocks,
+}
+
+#[derive(Debug)]
+enum Blocks {
+    Tall(Vec<[f32; TALL]>),
+    Short(Vec<[f32; SHORT]>),
+}
+
+impl ConvWeights {
+    /// Packs weights of the order group, output channel of the group, input channel of the group, row, column.
+    ///
+    /// # Panics
+    /// When that many output channels do not share the weights evenly.
+    pub fn new(weights: &[f32], groups: usize, outputs: usize) -> Self {
+        let inner = weights.len() / (groups * outputs).max(1);
+        assert_eq!(weights.len(), groups * outputs * inner, "all filters have one size");
+        let blocks = if dispatch!(level(), simd => is_tall(simd)) {
+            Blocks::Tall(pack(weights, outputs, inner))
+        } else {
+            Blocks::Short(pack(weights, outputs, inner))
+        };
+        Self { groups, outputs, inner, blocks }
+    }
+}
+
+/// A convolution with its weights packed.
+#[derive(Debug)]
+pub struct Conv {
+    window: Window,
+    weights: Arc<ConvWeights>,
+    bias: Vec<f32>,
+    /// Where the run of each channel and tap starts.
+    starts: Vec<usize>,
+}
+
+/// What a run is given.
+#[derive(Clone, Copy)]
+pub(crate) struct Job<'a> {
+    image: &'a [f32],
+    /// Added before the activation; of the size of the output.
+    other: Option<&'a [f32]>,
+    activation: Activation,
+}
+
+impl Conv {
+    /// One bias per output channel of all groups.
+    ///
+    /// # Panics
+    /// When the numbers of weights and biases do not fit.
+    pub fn new(window: Window, weights: Arc<ConvWeights>, bias: Vec<f32>) -> Self {
+        assert_eq!(bias.len(), weights.groups * weights.outputs, "each output channel has a bias");
+        let taps = window.taps();
+        let inputs = weights.inner / taps.len().max(1);
+        assert_eq!(weights.inner, inputs * taps.len(), "filters have the taps of the window");
+        let len = channel_len(&window);
+        let starts = (0..inputs).flat_map(|channel| taps.iter().map(move |tap| channel * len + tap)).collect();
+        Self { window, weights, bias, starts }
+    }
+
+    /// Input channels of all groups.
+    fn channels(&self) -> usize {
+        self.weights.groups * self.weights.inner / self.window.taps().len().max(1)
+    }
+
+    /// Convolves one image; `other`, if any, has the size of the output and is added before the activation.
+    ///
+    /// # Panics
+    /// When something has another size.
+    pub fn run(&self, image: &[f32], other: Option<&[f32]>, out: &mut [f32], activation: Activation) {
+        assert_eq!(image.len(), self.channels() * self.window.input_len(), "the image has all channels");
+        assert_eq!(out.len(), self.bias.len() * self.window.output_len(), "so has the output");
+        assert!(other.is_none_or(|other| other.len() == out.len()), "what is added has the size of the output");
+        if out.is_empty() {
+            return;
+        }
+        let job = Job { image, other, activation };
+        if is_in_place(&self.window) {
+            dispatch!(level(), simd => run(simd, self, job, out));
+        } else {
+            let len = self.channels() * self.window.split_len() + SLACK;
+            with_scratch(len, |scratch| dispatch!(level(), simd => split_and_run(simd, self, job, (scratch, out))));
+        }
+    }
+}
+
+#[inline(always)]
+fn is_tall<S: Simd>(_: S) -> bool {
+    S::f32s::LEN >= 16
+}
+
+fn pack<const MR: usize>(weights: &[f32], outputs: usize, inner: usize) -> Vec<[f32; MR]> {
+    let mut packed = Vec::new();
+    for group in weights.chunks_exact((outputs * inner).max(1)) {
+        for block in group.chunks(MR * inner) {
+            packed.extend((0..inner).map(|k| {
+                let mut numbers = [0.0; MR];
+                for (number, filter) in numbers.iter_mut().zip(block.chunks_exact(inner)) {
+                    *number = filter[k];
+                }
+                numbers
+            }));
+        }
+    }
+    packed
+}
+
+#[inline(always)]
+fn split_and_run<S: Simd>(simd: S, conv: &Conv, job: Job<'_>, (scratch, out): (&mut [f32], &mut [f32])) {
+    let len = conv.window.split_len();
+    scratch.fill(0.0);
+    let channels = job.image.chunks_exact(conv.window.input_len());
+    for (channel, split) in channels.zip(scratch.chunks_exact_mut(len)) {
+        conv.window.split(channel, split);
+    }
+    run(simd, conv, Job { image: scratch, ..job }, out);
+}
+
+#[inline(always)]
+fn run<S: Simd>(simd: S, conv: &Conv, job: Job<'_>, out: &mut [f32]) {
+    match &conv.weights.blocks {
+        Blocks::Tall(blocks) => groups::<S, TALL>(simd, conv, job, (blocks, out)),
+        Blocks::Short(blocks) => groups::<S, SHORT>(simd, conv, job, (blocks, out)),
+    }
+}
+
+#[inline(always)]
+fn groups<S: Simd, const MR: usize>(simd: S, conv: &Conv, job: Job<'_>, (weights, out): (&[[f32; MR]], &mut [f32])) {
+    let plane = conv.window.output_len();
+    let outputs = conv.weights.outputs;
+    let per_group = outputs.div_ceil(MR) * conv.starts.len();
+    let image_len = conv.channels() / conv.weights.groups * channel_len(&conv.window);
+    let pieces = weights.chunks_exact(per_group.max(1)).zip(out.chunks_exact_mut(outputs * plane));
+    for (g, (weights, out)) in pieces.enumerate() {
+        let first = g * outputs;
+        let mut group = Group::<S, MR> {
+            simd,
+            conv,
+            weights,
+            bias: &conv.bias[first..first + outputs],
+            image: &job.image[g * image_len..],
+            other: job.other.map(|other| &other[first * plane..(first + outputs) * plane]),
+            out,
+            activation: job.activation,
+        };
+        group.columns();
+    }
+}
+
+/// True when the image is read as it is given.
+fn is_in_place(window: &Window) -> bool {
+    window.is_pointwise() && window.input_len() >= 16
+}
+
+/// Elements from one channel to the next in what is read.
+fn channel_len(window: &Window) -> usize {
+    if is_in_place(window) { window.input_len() } else { window.split_len() }
+}
+
+struct Group<'a, S, const MR: usize> {
+    simd: S,
+    conv: &'a Conv,
+    weights: &'a [[f32; MR]],
+    bias: &'a [f32],
+    image: &'a [f32],
+    other: Option<&'a [f32]>,
+    out: &'a mut [f32],
+    activation: Activation,
+}
+
+impl<S: Simd, const MR: usize> Group<'_, S, MR> {
+    #[inline(always)]
+    fn columns(&mut self) {
+        let lanes = S::f32s::LEN;
+        let len = self.conv.window.run_len();
+        // Where the image is read as it is, nothing lies behind its end: the last tile is moved back instead.
+        let in_place = is_in_place(&self.conv.window);
+        let mut at = 0;
+        while at < len {
+            let most = if in_place { (len / lanes).min(3) } else { 3 };
+            let vectors = (len - at).div_ceil(lanes).min(most.max(1));
+            let start = if in_place { at.min(len.saturating_sub(vectors * lanes)) } else { at };
+            match vectors {
+                3 => self.rows::<3>(start),
+                2 => self.rows::<2>(start),
+                _ => self.rows::<1>(start),
+            }
+            at += vectors * lanes;
+        }
+    }
+
+    /// All output channels of `NV` vectors of columns.
+    #[inline(always)]
+    fn rows<const NV: usize>(&mut self, at: usize) {
+        let right = Shifted { data: &self.image[at..], starts: &self.conv.starts };
+        let inner = self.conv.starts.len();
+        for (block, weights) in self.weights.chunks_exact(inner.max(1)).enumerate() {
+            let first = block * MR;
+            let count = (self.bias.len() - first).min(MR);
+            let mut sums = [[S::f32s::splat(self.simd, 0.0); NV]; MR];
+            for (sums, bias) in sums.iter_mut().zip(&self.bias[first..first + count]) {
+                *sums = [S::f32s::splat(self.simd, *bias); NV];
+            }
+            multiply(self.simd, Packed(weights), right, &mut sums);
+            for (r, sums) in sums.iter().enumerate().take(count) {
+                self.store(first + r, at, sums);
+            }
+        }
+    }
+
+    /// Stores what counts of a run: the columns that are outputs.
+    #[inline(always)]
+    #[expect(clippy::needless_range_loop, reason = "constant bounds keep the arrays in registers")]
+    fn store<const NV: usize>(&mut self, channel: usize, at: usize, sums: &[S::f32s; NV]) {
+        let lanes = S::f32s::LEN;
+        let (rows, columns) = self.conv.window.output();
+        let (pitch, plane) = (self.conv.window.pitch(), rows * columns);
+        let end = at + NV * lanes;
+        let own = channel * plane..(channel + 1) * plane;
+        let other = self.other.map(|other| &other[own.clone()]);
+        let out = &mut self.out[own];
+        if pitch == columns && end <= plane {
+            let out = &mut out[at..end];
+            for v in 0..NV {
+                let place = v * lanes..(v + 1) * lanes;
+                let vector = match other {
+                    Some(other) => sums[v] + S::f32s::from_slice(self.simd, &other[at..end][place.clone()]),
+                    None => sums[v],
+                };
+                self.activation.apply(self.simd, vector).store_slice(&mut out[place]);
+            }
+            return;
+        }
+        let mut buffer = [0.0; 48];
+        let mut added = [0.0; 48];
+        if let Some(other) = other {
+            for row in Run::new(at, end, (rows, columns, pitch)) {
+                copy_short(&other[row.plane..][..row.len], &mut added[row.tile..][..row.len]);
+            }
+        }
+        for v in 0..NV {
+            let place = v * lanes..(v + 1) * lanes;
+            let vector = sums[v] + S::f32s::from_slice(self.simd, &added[place.clone()]);
+            self.activation.apply(self.simd, vector).store_slice(&mut buffer[place]);
+        }
+        for row in Run::new(at, end, (rows, columns, pitch)) {
+            copy_short(&buffer[row.tile..][..row.len], &mut out[row.plane..][..row.len]);
+        }
+    }
+}
+
+/// The pieces of a run that are outputs.
+struct Run {
+    start: usize,
+    end: usize,
+    y: usize,
+    rows: usize,
+    columns: usize,
+    pitch: usize,
+}
+
+/// One of them: where it is in the tile and in the plane of the output.
+struct Piece {
+    tile: usize,
+    plane: usize,
+    len: usize,
+}
+
+impl Run {
+    #[inline(always)]
+    fn new(start: usize, end: usize, (rows, columns, pitch): (usize, usize, usize)) -> Self {
+        Self { start, end, y: start / pitch, rows, columns, pitch }
+    }
+}
+
+impl Iterator for Run {
+    type Item = Piece;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Piece> {
+        while self.y < self.rows && self.y * self.pitch < self.end {
+            let row = self.y * self.pitch;
+            let (from, to) = (row.max(self.start), (row + self.columns).min(self.end));
+            let plane = self.y * self.columns + from - row;
+            self.y += 1;
+            if from < to {
+                return Some(Piece { tile: from - self.start, plane, len: to - from });
+            }
+        }
+        None
+    }
+}
