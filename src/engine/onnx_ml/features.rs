@@ -13,7 +13,7 @@ use tract_onnx::{
 use super::{
     Built,
     kernel::{Fact, Kernel, node, rows_and_features, table},
-    keys::Keys,
+    keys::{Keys, Twice},
 };
 
 /// `ai.onnx.ml.OneHotEncoder`: a new last dimension with a one where the category is.
@@ -22,7 +22,7 @@ pub(super) fn one_hot(_: &ParsingContext<'_>, proto: &NodeProto) -> Built {
     let strings: Vec<String> = proto.get_attr_opt_vec("cats_strings")?.unwrap_or_default();
     ensure!(ints.is_empty() != strings.is_empty(), "attributes 'cats_…': expected integers or texts");
     let categories = ints.len() + strings.len();
-    let keys = if strings.is_empty() { Keys::ints(ints) } else { Keys::strings(strings) };
+    let keys = if strings.is_empty() { Keys::ints(ints, Twice::Last) } else { Keys::strings(strings, Twice::Last) };
     let zeros = proto.get_attr_opt("zeros")?.unwrap_or(1_i64) != 0;
     Ok((node(OneHot { keys, categories, zeros }), vec![]))
 }

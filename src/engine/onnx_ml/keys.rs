@@ -1,12 +1,19 @@
 //! Values that are looked up: which of a list of integers, floats or texts each element of a tensor is. Shared by
-//! LabelEncoder and OneHotEncoder.
+//! LabelEncoder, CategoryMapper and OneHotEncoder.
 
 use std::{collections::HashMap, hash::Hash};
 
 use tract_onnx::prelude::{DatumType, Tensor, TractResult};
 use tract_onnx::tract_hir::internal::{bail, ensure};
 
-/// A list of distinct values and where each is in it.
+/// Which place of a value counts that is in a list twice. The standard is silent; ONNX Runtime does it so by operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Twice {
+    First,
+    Last,
+}
+
+/// Distinct values and where each is in a list.
 #[derive(Clone, Debug)]
 pub(super) enum Keys {
     Ints(HashMap<i64, usize>),
@@ -15,11 +22,14 @@ pub(super) enum Keys {
     Strings(HashMap<String, usize>),
 }
 
-/// Where the first of each value is.
-fn places<T: Hash + Eq>(values: impl IntoIterator<Item = T>) -> HashMap<T, usize> {
+/// Where each value is.
+fn places<T: Hash + Eq>(values: impl IntoIterator<Item = T>, twice: Twice) -> HashMap<T, usize> {
     let mut places = HashMap::new();
     for (at, value) in values.into_iter().enumerate() {
-        places.entry(value).or_insert(at);
+        let place = places.entry(value).or_insert(at);
+        if twice == Twice::Last {
+            *place = at;
+        }
     }
     places
 }
@@ -33,21 +43,21 @@ fn bits(value: f64) -> u64 {
 }
 
 impl Keys {
-    pub(super) fn ints(values: impl IntoIterator<Item = i64>) -> Self {
-        Self::Ints(places(values))
+    pub(super) fn ints(values: impl IntoIterator<Item = i64>, twice: Twice) -> Self {
+        Self::Ints(places(values, twice))
     }
 
-    /// `nan` = a NaN among them is found; else it is like no other, as usual.
+    /// `nan` = a NaN among them is found; else it is like no other, as usual. Of equal values the first counts.
     pub(super) fn floats(values: impl IntoIterator<Item = f64>, nan: bool) -> Self {
-        let mut places = places(values.into_iter().map(bits));
+        let mut places = places(values.into_iter().map(bits), Twice::First);
         if !nan {
             places.remove(&f64::NAN.to_bits());
         }
         Self::Floats(places)
     }
 
-    pub(super) fn strings(values: impl IntoIterator<Item = String>) -> Self {
-        Self::Strings(places(values))
+    pub(super) fn strings(values: impl IntoIterator<Item = String>, twice: Twice) -> Self {
+        Self::Strings(places(values, twice))
     }
 
     /// Refuses inputs of a type that the values are not of.
@@ -87,5 +97,23 @@ impl Keys {
                 Ok(input.as_slice::<String>()?.iter().map(|value| places.get(value).copied()).collect())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tract_onnx::prelude::tensor1;
+
+    use super::*;
+
+    #[test]
+    fn of_equal_values_one_counts() {
+        let input = tensor1(&[1_i64, 2, 4]);
+        let find = |twice| Keys::ints([1, 3, 2, 1], twice).find(&input).unwrap();
+        assert_eq!(find(Twice::First), [Some(0), Some(2), None]);
+        assert_eq!(find(Twice::Last), [Some(3), Some(2), None]);
+        let texts = ["a", "", "b", "a"].map(str::to_owned);
+        let input = tensor1(&["b".to_owned(), "a".to_owned()]);
+        assert_eq!(Keys::strings(texts, Twice::Last).find(&input).unwrap(), [Some(2), Some(3)]);
     }
 }

@@ -9,7 +9,7 @@ use tract_onnx::{
 use super::{
     Built,
     kernel::{Fact, Kernel, node},
-    keys::Keys,
+    keys::{Keys, Twice},
 };
 
 /// Since this version of `ai.onnx.ml` a NaN can be looked up.
@@ -26,12 +26,14 @@ pub(super) fn label_encoder(context: &ParsingContext<'_>, proto: &NodeProto) -> 
     ensure!(keys.len() == values.len(), "attributes 'values_…': expected {} values, got {}", keys.len(), values.len());
     let default = default(context, proto, values.datum_type())?;
     let keys = match keys.datum_type() {
-        DatumType::String => Keys::strings(keys.try_as_plain_ram()?.as_slice::<String>()?.iter().cloned()),
+        DatumType::String => {
+            Keys::strings(keys.try_as_plain_ram()?.as_slice::<String>()?.iter().cloned(), Twice::First)
+        }
         datum if datum.is_float() => {
             let nan = version(context) >= NAN_IS_A_KEY;
             Keys::floats(keys.cast_to::<f64>()?.try_as_plain_ram()?.as_slice::<f64>()?.iter().copied(), nan)
         }
-        _ => Keys::ints(keys.cast_to::<i64>()?.try_as_plain_ram()?.as_slice::<i64>()?.iter().copied()),
+        _ => Keys::ints(keys.cast_to::<i64>()?.try_as_plain_ram()?.as_slice::<i64>()?.iter().copied(), Twice::First),
     };
     Ok((node(LabelEncoder { keys, values, default }), vec![]))
 }
@@ -48,12 +50,12 @@ pub(super) fn category_mapper(_: &ParsingContext<'_>, proto: &NodeProto) -> Buil
     );
     let text: Option<String> = proto.get_attr_opt("default_string")?;
     let to_text = LabelEncoder {
-        keys: Keys::ints(numbers.iter().copied()),
+        keys: Keys::ints(numbers.iter().copied(), Twice::Last),
         values: tensor1(&texts),
         default: tensor1(&[text.unwrap_or_else(|| "_Unused".to_owned())]),
     };
     let to_number = LabelEncoder {
-        keys: Keys::strings(texts),
+        keys: Keys::strings(texts, Twice::Last),
         values: tensor1(&numbers),
         default: tensor1(&[proto.get_attr_opt("default_int64")?.unwrap_or(-1_i64)]),
     };

@@ -39,7 +39,34 @@ const SIZES: [&str; 21] = [
     "targets",
 ];
 
-/// Checks the sizes among the attributes of all nodes, and takes away what means as much when it is not there.
+/// Attributes that say yes or no. Engines take a 2 for either, each its own way.
+const FLAGS: [&str; 23] = [
+    "allowzero",
+    "antialias",
+    "ceil_mode",
+    "count_include_pad",
+    "exclude_outside",
+    "exclusive",
+    "fmod",
+    "input_forget",
+    "inverse",
+    "is_causal",
+    "keepdims",
+    "largest",
+    "linear_before_reset",
+    "noop_with_empty_axes",
+    "onesided",
+    "periodic",
+    "reverse",
+    "select_last_index",
+    "sorted",
+    "storage_order",
+    "training_mode",
+    "transA",
+    "transB",
+];
+
+/// Checks the sizes and flags among the attributes of all nodes, and takes away what means as much when it is not there.
 ///
 /// # Errors
 /// `node 'x' (Op): attribute 'axis': expected at most 64, got 9223372036854775807`.
@@ -61,6 +88,10 @@ fn check_attribute(node: &NodeProto, attribute: &AttributeProto) -> Result<(), L
     let most = match name {
         _ if RANKS.contains(&name) => MAX_RANK,
         _ if SIZES.contains(&name) => MAX_SIZE,
+        _ if FLAGS.contains(&name) && !(0..=1).contains(&attribute.i) => {
+            let (label, name, got) = (label(node), quoted(name), attribute.i);
+            return Err(LoadError::new(format!("{label}: attribute {name}: expected 0 or 1, got {got}")));
+        }
         _ => return Ok(()),
     };
     let fail = |got: i64| {

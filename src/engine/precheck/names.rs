@@ -3,7 +3,9 @@
 
 use std::collections::HashSet;
 
-use tract_onnx::pb::{GraphProto, ValueInfoProto, tensor_shape_proto::dimension, type_proto::Value};
+use tract_onnx::pb::{
+    GraphProto, ValueInfoProto, tensor_proto::DataType, tensor_shape_proto::dimension, type_proto::Value,
+};
 
 use super::{
     super::LoadError,
@@ -48,7 +50,22 @@ fn check_inputs(graph: &GraphProto) -> Result<(), LoadError> {
     if graph.output.is_empty() {
         return Err(LoadError::new("model: the graph has no outputs"));
     }
-    Ok(())
+    graph.output.iter().try_for_each(|output| check_constant(graph, output))
+}
+
+/// An output that is a constant has the type that it is declared with: ONNX Runtime goes by the one, the graph library by the other.
+fn check_constant(graph: &GraphProto, output: &ValueInfoProto) -> Result<(), LoadError> {
+    let Some(tensor) = graph.initializer.iter().find(|tensor| tensor.name == output.name) else { return Ok(()) };
+    let declared = match output.r#type.as_ref().and_then(|kind| kind.value.as_ref()) {
+        Some(Value::TensorType(declared)) => declared.elem_type,
+        _ => return Ok(()),
+    };
+    if declared == tensor.data_type {
+        return Ok(());
+    }
+    let name = |kind: i32| DataType::try_from(kind).map_or_else(|_| kind.to_string(), |kind| kind.as_str_name().into());
+    let (output, declared, is) = (quoted(&output.name), name(declared), name(tensor.data_type));
+    Err(LoadError::new(format!("output {output}: declared as {declared}, is {is}")))
 }
 
 /// `outer` holds the names that the graphs around this one define.

@@ -241,3 +241,25 @@ fn sizes_in_attributes_are_bounded() {
     refused("axes", &[65], "64, got 65");
     refused("axes", &[i64::MIN], "64, got -9223372036854775808");
 }
+
+#[test]
+fn flags_are_0_or_1() {
+    let flag = |name: &str, i| AttributeProto { name: name.into(), i, ..AttributeProto::default() };
+    for (name, value) in [("keepdims", 2), ("linear_before_reset", -1)] {
+        let mut relu = node("Relu", &["x"], &["y"]);
+        relu.attribute = vec![flag("alpha", value), flag(name, 1), flag(name, value)];
+        let text = refused(model(vec![relu], vec![]));
+        assert_eq!(text, format!("node 'y' (Relu): attribute '{name}': expected 0 or 1, got {value}"));
+    }
+}
+
+#[test]
+fn constants_that_are_outputs_have_their_type() {
+    let outputs = |declared: &str| {
+        let mut constant = model(vec![node("Relu", &["x"], &["z"])], vec![ints("y", &[1, 2]), floats("w", &[1], 4)]);
+        constant.graph.as_mut().unwrap().output = vec![value("z", &[1, 4]), value(declared, &[1])];
+        constant
+    };
+    assert_eq!(refused(outputs("y")), "output 'y': declared as FLOAT, is INT64");
+    checked(&mut outputs("w")).unwrap();
+}
