@@ -20,6 +20,7 @@ mod precheck;
 pub mod probe;
 mod rewrite;
 pub mod tract;
+mod trials;
 
 pub use probe::{LoadProbe, Probed};
 pub use tract::TractEngine;

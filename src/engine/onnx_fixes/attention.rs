@@ -5,7 +5,9 @@ use tract_onnx::{model::ParsingContext, pb::NodeProto, tract_hir::internal::*};
 
 use super::{
     super::operator::{Fact, Known, Operator, ints, need, node},
-    Built, built, original,
+    Built,
+    amended::{Rewire, amended},
+    built, original,
 };
 
 /// Places of the standard's inputs.
@@ -43,38 +45,26 @@ pub(super) fn attention(context: &ParsingContext<'_>, proto: &NodeProto) -> Buil
         return Ok((own, vec![]));
     }
     let own = own.as_op().downcast_ref::<Box<dyn Expansion>>().cloned().context("operators are expansions")?;
-    Ok((expand(ByMask { own, original: original(context, proto)? }), vec![]))
+    Ok((amended(own, ByMask { library: original(context, proto)? }), vec![]))
 }
 
 /// With a mask: the library adds numbers to the product, but does not know what to do with true and false.
 #[derive(Clone, Debug)]
 struct ByMask {
-    own: Box<dyn Expansion>,
-    original: Box<dyn Expansion>,
+    library: Box<dyn Expansion>,
 }
 
-impl Expansion for ByMask {
-    fn name(&self) -> StaticName {
-        "Attention".into()
-    }
-
-    fn nboutputs(&self) -> TractResult<usize> {
-        self.own.as_ref().nboutputs()
-    }
-
-    fn rules<'r, 'p: 'r, 's: 'r>(
-        &'s self,
-        s: &mut Solver<'r>,
-        inputs: &'p [TensorProxy],
-        outputs: &'p [TensorProxy],
-    ) -> InferenceResult {
-        self.own.rules(s, inputs, outputs)
-    }
-
-    fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
+impl Rewire for ByMask {
+    fn wire(
+        &self,
+        own: &dyn Expansion,
+        prefix: &str,
+        model: &mut TypedModel,
+        inputs: &[OutletId],
+    ) -> TractResult<TVec<OutletId>> {
         let mask = inputs.get(MASK).context("expected a mask, got none")?;
         let boolean = model.outlet_fact(*mask)?.datum_type == DatumType::Bool;
-        if boolean { self.own.wire(prefix, model, inputs) } else { self.original.wire(prefix, model, inputs) }
+        if boolean { own.wire(prefix, model, inputs) } else { self.library.wire(prefix, model, inputs) }
     }
 }
 

@@ -9,7 +9,10 @@ use tract_onnx::{
 };
 
 use super::super::operator::{Built, Fact, Known, Operator, need, typed};
-use super::{built, original};
+use super::{
+    amended::{Rewire, amended},
+    built, original,
+};
 
 /// Operators that make whole numbers of what they are given.
 const ROUNDING: [&str; 9] =
@@ -22,7 +25,7 @@ pub(super) fn divide(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let rounds =
         |user: &NodeProto| ROUNDING.contains(&user.op_type.as_str()) && user.input.iter().any(|input| input == output);
     if graphs.flat_map(|graph: &GraphProto| &graph.node).any(rounds) {
-        return Ok((expand(Divide { original: original(context, node)? }), vec![]));
+        return Ok((amended(original(context, node)?, Divide), vec![]));
     }
     built(context, node)
 }
@@ -37,31 +40,22 @@ pub(super) fn exact(
 }
 
 #[derive(Clone, Debug)]
-struct Divide {
-    original: Box<dyn Expansion>,
-}
+struct Divide;
 
-impl Expansion for Divide {
-    fn name(&self) -> StaticName {
-        "Div".into()
-    }
-
-    fn rules<'r, 'p: 'r, 's: 'r>(
-        &'s self,
-        s: &mut Solver<'r>,
-        inputs: &'p [TensorProxy],
-        outputs: &'p [TensorProxy],
-    ) -> InferenceResult {
-        self.original.rules(s, inputs, outputs)
-    }
-
-    fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
+impl Rewire for Divide {
+    fn wire(
+        &self,
+        original: &dyn Expansion,
+        prefix: &str,
+        model: &mut TypedModel,
+        inputs: &[OutletId],
+    ) -> TractResult<TVec<OutletId>> {
         let datum = |input: &OutletId| Ok(model.outlet_fact(*input)?.datum_type);
         let datums = inputs.iter().map(datum).collect::<TractResult<Vec<_>>>()?;
         if datums.iter().all(|datum| datum.is_float() && *datum == datums[0]) {
             exact(model, prefix, inputs)
         } else {
-            self.original.wire(prefix, model, inputs)
+            original.wire(prefix, model, inputs)
         }
     }
 }

@@ -13,22 +13,24 @@ use tract_onnx::{
     },
 };
 
-use super::{Built, original};
+use super::{
+    Built,
+    amended::{Rewire, amended},
+    original,
+};
 
 /// `ReduceLogSumExp`, with axes as an attribute or, since opset 18, as an input.
 pub(super) fn reduce(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let op = LogSumExp {
-        original: original(context, node)?,
         axes: node.get_attr_opt_vec("axes")?,
         keep: node.get_attr_opt("keepdims")?.unwrap_or(1_i64) == 1,
         noop_without_axes: node.get_attr_opt("noop_with_empty_axes")?.unwrap_or(0_i64) == 1,
     };
-    Ok((expand(op), vec![]))
+    Ok((amended(original(context, node)?, op), vec![]))
 }
 
 #[derive(Clone, Debug)]
 struct LogSumExp {
-    original: Box<dyn Expansion>,
     axes: Option<Vec<i64>>,
     keep: bool,
     noop_without_axes: bool,
@@ -58,25 +60,18 @@ impl LogSumExp {
     }
 }
 
-impl Expansion for LogSumExp {
-    fn name(&self) -> StaticName {
-        "ReduceLogSumExp".into()
-    }
-
-    fn rules<'r, 'p: 'r, 's: 'r>(
-        &'s self,
-        s: &mut Solver<'r>,
-        inputs: &'p [TensorProxy],
-        outputs: &'p [TensorProxy],
-    ) -> InferenceResult {
-        self.original.rules(s, inputs, outputs)
-    }
-
-    fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
+impl Rewire for LogSumExp {
+    fn wire(
+        &self,
+        original: &dyn Expansion,
+        prefix: &str,
+        model: &mut TypedModel,
+        inputs: &[OutletId],
+    ) -> TractResult<TVec<OutletId>> {
         let fact = model.outlet_fact(inputs[0])?.clone();
         let axes = self.axes(model, inputs)?;
         let (Some(axes), true) = (axes, fact.datum_type.is_float()) else {
-            return self.original.wire(prefix, model, inputs);
+            return original.wire(prefix, model, inputs);
         };
         let name = |part: &str| format!("{prefix}.{part}");
         let x = inputs[0];

@@ -11,6 +11,7 @@ use tract_onnx::{
 };
 
 mod activations;
+mod amended;
 mod attention;
 mod bit_shift;
 mod divide;

@@ -12,7 +12,11 @@ use tract_onnx::{
     },
 };
 
-use super::{Built, divide, original};
+use super::{
+    Built,
+    amended::{Rewire, amended},
+    divide, original,
+};
 
 /// `QuantizeLinear`: `saturate(round(x / scale) + zero_point)`.
 pub(super) fn quantize(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
@@ -26,12 +30,11 @@ pub(super) fn dequantize(context: &ParsingContext<'_>, node: &NodeProto) -> Buil
 
 fn build(context: &ParsingContext<'_>, node: &NodeProto, forward: bool) -> Built {
     let axis = node.get_attr_opt("axis")?.unwrap_or(1);
-    Ok((expand(Linear { original: original(context, node)?, forward, axis }), vec![]))
+    Ok((amended(original(context, node)?, Linear { forward, axis }), vec![]))
 }
 
 #[derive(Clone, Debug)]
 struct Linear {
-    original: Box<dyn Expansion>,
     forward: bool,
     axis: i64,
 }
@@ -64,23 +67,16 @@ impl Linear {
     }
 }
 
-impl Expansion for Linear {
-    fn name(&self) -> StaticName {
-        if self.forward { "QuantizeLinear".into() } else { "DequantizeLinear".into() }
-    }
-
-    fn rules<'r, 'p: 'r, 's: 'r>(
-        &'s self,
-        s: &mut Solver<'r>,
-        inputs: &'p [TensorProxy],
-        outputs: &'p [TensorProxy],
-    ) -> InferenceResult {
-        self.original.rules(s, inputs, outputs)
-    }
-
-    fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
+impl Rewire for Linear {
+    fn wire(
+        &self,
+        original: &dyn Expansion,
+        prefix: &str,
+        model: &mut TypedModel,
+        inputs: &[OutletId],
+    ) -> TractResult<TVec<OutletId>> {
         if self.is_original(model, inputs)? {
-            return self.original.wire(prefix, model, inputs);
+            return original.wire(prefix, model, inputs);
         }
         let name = |part: &str| format!("{prefix}.{part}");
         let rank = model.outlet_fact(inputs[0])?.rank();

@@ -2,7 +2,11 @@
 
 use tract_onnx::{model::ParsingContext, pb::NodeProto, tract_hir::internal::*};
 
-use super::{Built, built, original};
+use super::{
+    Built,
+    amended::{Rewire, amended},
+    built, original,
+};
 
 /// `SpaceToDepth`, with `mode` since version 28.
 pub(super) fn space_to_depth(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
@@ -12,7 +16,7 @@ pub(super) fn space_to_depth(context: &ParsingContext<'_>, node: &NodeProto) -> 
         "CRD" => {
             let block: usize = node.get_attr("blocksize")?;
             ensure!(block > 0, "attribute 'blocksize': expected at least 1, got 0");
-            Ok((expand(ByColumn { original: original(context, node)?, block }), vec![]))
+            Ok((amended(original(context, node)?, ByColumn { block }), vec![]))
         }
         other => bail!("attribute 'mode': there is no mode '{other}'"),
     }
@@ -20,25 +24,17 @@ pub(super) fn space_to_depth(context: &ParsingContext<'_>, node: &NodeProto) -> 
 
 #[derive(Clone, Debug)]
 struct ByColumn {
-    original: Box<dyn Expansion>,
     block: usize,
 }
 
-impl Expansion for ByColumn {
-    fn name(&self) -> StaticName {
-        "SpaceToDepth".into()
-    }
-
-    fn rules<'r, 'p: 'r, 's: 'r>(
-        &'s self,
-        s: &mut Solver<'r>,
-        inputs: &'p [TensorProxy],
-        outputs: &'p [TensorProxy],
-    ) -> InferenceResult {
-        self.original.rules(s, inputs, outputs)
-    }
-
-    fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
+impl Rewire for ByColumn {
+    fn wire(
+        &self,
+        _: &dyn Expansion,
+        prefix: &str,
+        model: &mut TypedModel,
+        inputs: &[OutletId],
+    ) -> TractResult<TVec<OutletId>> {
         let shape = model.outlet_fact(inputs[0])?.shape.to_tvec();
         let [_, channels, height, width] = &shape[..] else {
             bail!("expected an input of 4 dimensions, got {}", shape.len());

@@ -9,55 +9,33 @@ use tract_onnx::{
     },
 };
 
-use super::typing::declutter;
+use super::{
+    super::trials::{Learnt, Sizes, learn},
+    typing::declutter,
+};
 use crate::types::Shape;
-
-/// Rows that are tried.
-const ROWS: [i64; 2] = [2, 3];
-
-/// Sizes that are tried for all other dynamic dimensions: two and two, until a graph takes both.
-const OTHERS: [[i64; 2]; 3] = [[8, 16], [64, 96], [224, 256]];
 
 /// A graph to be typed by size.
 pub(super) struct Probed {
     model: InferenceModel,
     /// Datum types and shapes of the outputs; `None` where a size varies.
-    pub(super) outputs: Vec<(DatumType, Vec<Option<usize>>)>,
+    pub(super) outputs: Vec<(DatumType, Sizes)>,
     /// True when every output has as many rows as the inputs, and nothing else follows them.
     pub(super) row_wise: bool,
 }
 
-type Outputs = Vec<(DatumType, Vec<Option<usize>>)>;
+type Outputs = Vec<(DatumType, Sizes)>;
 
 /// Types a graph for several sizes; `None` when it takes none of them.
 pub(super) fn probe(model: InferenceModel, rows: Option<Symbol>) -> Option<Probed> {
-    OTHERS.iter().find_map(|others| probe_at(&model, rows.as_ref(), *others).ok()).map(|(outputs, row_wise)| Probed {
-        model,
-        outputs,
-        row_wise,
-    })
-}
-
-fn probe_at(model: &InferenceModel, rows: Option<&Symbol>, others: [i64; 2]) -> TractResult<(Outputs, bool)> {
-    let few = outputs(&at(model, rows, ROWS[0], others[0])?)?;
-    let more = outputs(&at(model, rows, ROWS[1], others[0])?)?;
-    let longer = outputs(&at(model, rows, ROWS[0], others[1])?)?;
-    let has_rows = |outputs: &Outputs, rows: i64| {
-        outputs.iter().all(|(_, shape)| matches!(shape[..], [Some(first), ..] if first as i64 == rows))
-    };
-    let same_rest = few.iter().zip(&more).all(|((_, few), (_, more))| few.get(1..) == more.get(1..));
-    let row_wise = rows.is_some()
-        && has_rows(&few, ROWS[0])
-        && has_rows(&more, ROWS[1])
-        && has_rows(&longer, ROWS[0])
-        && same_rest;
-    let merged = few.iter().zip(more.iter().zip(&longer)).map(|((datum, few), ((_, more), (_, longer)))| {
-        let fixed = |axis: usize, size: Option<usize>| {
-            size.filter(|_| more.get(axis) == Some(&size) && longer.get(axis) == Some(&size))
-        };
-        (*datum, few.iter().enumerate().map(|(axis, size)| fixed(axis, *size)).collect())
-    });
-    Ok((merged.collect(), row_wise))
+    let mut datums = Vec::new();
+    let Learnt { shapes, row_wise } = learn(rows.is_some(), |count, other| {
+        let outputs = outputs(&at(&model, rows.as_ref(), count, other)?)?;
+        let shapes;
+        (datums, shapes) = outputs.into_iter().unzip();
+        TractResult::Ok(shapes)
+    })?;
+    Some(Probed { model, outputs: datums.into_iter().zip(shapes).collect(), row_wise })
 }
 
 fn outputs(graph: &TypedModel) -> TractResult<Outputs> {
@@ -69,12 +47,12 @@ fn outputs(graph: &TypedModel) -> TractResult<Outputs> {
 }
 
 /// The graph with `rows` rows and every other dynamic dimension of one size.
-fn at(model: &InferenceModel, rows: Option<&Symbol>, count: i64, other: i64) -> TractResult<TypedModel> {
+fn at(model: &InferenceModel, rows: Option<&Symbol>, count: usize, other: usize) -> TractResult<TypedModel> {
     let mut values = SymbolValues::default();
     for input in 0..model.inputs.len() {
         for dim in model.input_fact(input)?.shape.dims().filter_map(|dim| dim.concretize()) {
             for symbol in dim.symbols() {
-                values.set(&symbol, if Some(&symbol) == rows { count } else { other });
+                values.set(&symbol, if Some(&symbol) == rows { count } else { other } as i64);
             }
         }
     }

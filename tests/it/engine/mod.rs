@@ -21,6 +21,7 @@ use weir::{
 
 mod conformance;
 mod exporters;
+mod manners;
 mod mutants;
 #[cfg(feature = "onnxruntime")]
 mod onnxruntime;

@@ -4,11 +4,14 @@
 use std::thread;
 
 use weir::engine::{
-    Engine, Session,
+    Engine,
     onnxruntime::{Absent, Opened, open},
 };
 
-use super::*;
+use super::{
+    manners::{fill, plain},
+    *,
+};
 
 /// The engine; `None`, and a line, where there is no library.
 pub(super) fn opened() -> Option<Opened> {
@@ -24,16 +27,6 @@ pub(super) fn opened() -> Option<Opened> {
 
 fn folder(path: &str) -> PathBuf {
     root().join("tests").join(path).join("1")
-}
-
-fn fill(session: &mut dyn Session, shape: &[usize], values: &[f32]) {
-    let InputBuffer::Plain(buffer) = session.input(0, shape).unwrap() else { panic!("not numbers") };
-    buffer.copy_from_slice(bytemuck::cast_slice(values));
-}
-
-fn plain(session: &dyn Session) -> Vec<u8> {
-    let OutputData::Plain(bytes) = session.output(0).unwrap().data else { panic!("not numbers") };
-    bytes.to_vec()
 }
 
 /// Every model with answers: the demo registry, fixtures, operators, exported models.
@@ -128,55 +121,17 @@ fn what_our_own_check_refuses_never_gets_there() {
 #[test]
 fn shapes_and_sizes_are_checked_as_by_the_embedded_engine() {
     let Some(Opened { engine, .. }) = opened() else { return };
-    let both = |name: &str, limits: &Limits| {
-        let artifact = artifact(&folder(name));
-        [TractEngine::new().load(&artifact, limits).unwrap(), engine.load(&artifact, limits).unwrap()]
-    };
-    for model in both("fixtures/unnamed-batch", &LIMITS) {
-        let mut session = model.plan(Some(2)).unwrap().session().unwrap();
-        for shape in [&[3, 4][..], &[2, 5], &[2], &[2, 4, 1]] {
-            let text = session.input(0, shape).unwrap_err().to_string();
-            assert!(text.starts_with("input 'x': shape: expected [Some(2), Some(4)], got"), "{text}");
-        }
-        assert!(session.input(1, &[2, 4]).is_err());
-        assert_eq!(session.run().unwrap_err().to_string(), "input 'x': was not given");
-        assert!(session.output(0).is_err());
-        assert!(model.plan(None).is_err());
-        assert!(model.plan(Some(0)).is_err());
-    }
+    let load = |name: &str, limits: &Limits| engine.load(&artifact(&folder(name)), limits).unwrap();
+    manners::refuse_shapes_that_do_not_fit(&*load("fixtures/unnamed-batch", &LIMITS));
     let limits = Limits { max_output_bytes: 64 };
-    for model in both("fixtures/unnamed-batch", &limits) {
-        let text = model.plan(Some(5)).err().unwrap().to_string();
-        assert_eq!(text, "plan for 5 rows: outputs: expected at most 64 bytes, got 80");
-    }
-    // Sizes that are only known when a request comes.
-    for model in both("operators/range", &limits) {
-        assert!(model.plan(Some(1)).is_err());
-        let mut session = model.plan(None).unwrap().session().unwrap();
-        for (count, expected) in [(8, Ok(())), (9, Err("outputs: expected at most 64 bytes, got 72")), (3, Ok(()))] {
-            let InputBuffer::Plain(buffer) = session.input(0, &[]).unwrap() else { panic!("not numbers") };
-            buffer.copy_from_slice(&i64::to_le_bytes(count));
-            let outcome = session.run().map_err(|error| error.to_string());
-            assert_eq!(outcome, expected.map_err(str::to_owned), "{count}");
-        }
-    }
+    manners::limit_outputs(&*load("fixtures/unnamed-batch", &limits), &*load("operators/range", &limits));
 }
 
 #[test]
 fn buffers_are_used_again_and_failed_runs_leave_no_trace() {
     let Some(Opened { engine, .. }) = opened() else { return };
     let load = |name: &str| engine.load(&artifact(&folder(name)), &LIMITS).unwrap();
-    let model = load("fixtures/unnamed-batch");
-    let mut session = model.plan(Some(2)).unwrap().session().unwrap();
-    let mut places = Vec::new();
-    for run in 0..3 {
-        let InputBuffer::Plain(buffer) = session.input(0, &[2, 4]).unwrap() else { panic!("not numbers") };
-        places.push(buffer.as_ptr().addr());
-        buffer.copy_from_slice(bytemuck::cast_slice(&[run as f32; 8]));
-        session.run().unwrap();
-        assert_eq!(plain(&*session), bytemuck::cast_slice::<f32, u8>(&[run as f32 * 2.0; 8]));
-    }
-    assert_eq!(places, [places[0]; 3]);
+    manners::use_buffers_again(&*load("fixtures/unnamed-batch"));
     let model = load("operators/gather");
     let mut session = model.plan(Some(2)).unwrap().session().unwrap();
     for (index, good) in [(100, false), (2, true)] {

@@ -1,8 +1,11 @@
 //! How sessions behave when requests are odd: wrong shapes, sizes that would take all memory, values out of range.
 
-use weir::engine::{Engine as _, Limits, OutputData, Session};
+use weir::engine::{Engine as _, Limits, Session};
 
-use super::*;
+use super::{
+    manners::{fill, plain},
+    *,
+};
 
 fn operator(name: &str) -> Box<dyn Model> {
     load(&root().join("tests/operators").join(name).join("1")).unwrap()
@@ -16,68 +19,28 @@ fn session(model: &dyn Model, rows: Option<usize>) -> Box<dyn Session> {
     model.plan(rows).unwrap().session().unwrap()
 }
 
-fn fill(session: &mut dyn Session, shape: &[usize], values: &[f32]) {
-    let InputBuffer::Plain(buffer) = session.input(0, shape).unwrap() else { panic!("not numbers") };
-    buffer.copy_from_slice(bytemuck::cast_slice(values));
-}
-
-fn plain(session: &dyn Session) -> &[u8] {
-    let OutputData::Plain(bytes) = session.output(0).unwrap().data else { panic!("not numbers") };
-    bytes
-}
-
 #[test]
 fn buffers_are_used_again() {
-    let model = load(&fixture("unnamed-batch")).unwrap();
-    let mut session = session(&*model, Some(2));
-    let mut places = Vec::new();
-    for run in 0..3 {
-        let InputBuffer::Plain(buffer) = session.input(0, &[2, 4]).unwrap() else { panic!("not numbers") };
-        places.push(buffer.as_ptr());
-        buffer.copy_from_slice(bytemuck::cast_slice(&[run as f32; 8]));
-        session.run().unwrap();
-        assert_eq!(plain(&*session), bytemuck::cast_slice::<f32, u8>(&[run as f32 * 2.0; 8]));
-    }
-    assert_eq!(places, [places[0]; 3]);
+    manners::use_buffers_again(&*load(&fixture("unnamed-batch")).unwrap());
 }
 
 #[test]
 fn shapes_that_do_not_fit_are_errors() {
-    let model = load(&fixture("unnamed-batch")).unwrap();
-    let mut session = session(&*model, Some(2));
-    for shape in [&[3, 4][..], &[2, 5], &[2], &[2, 4, 1]] {
-        let text = session.input(0, shape).unwrap_err().to_string();
-        assert!(text.starts_with("input 'x': shape: expected [Some(2), Some(4)], got"), "{text}");
-    }
-    assert!(session.input(1, &[2, 4]).is_err());
-    assert_eq!(session.run().unwrap_err().to_string(), "input 'x': was not given");
-    assert!(session.output(0).is_err());
-    assert!(model.plan(None).is_err());
-    assert!(model.plan(Some(0)).is_err());
+    manners::refuse_shapes_that_do_not_fit(&*load(&fixture("unnamed-batch")).unwrap());
     assert!(load(&fixture("no-batch")).unwrap().plan(Some(1)).is_err());
 }
 
 #[test]
 fn outputs_are_limited() {
     let limits = Limits { max_output_bytes: 64 };
-    let model = TractEngine::new().load(&artifact(&fixture("unnamed-batch")), &limits).unwrap();
-    assert!(model.plan(Some(4)).is_ok());
-    let text = model.plan(Some(5)).err().unwrap().to_string();
-    assert_eq!(text, "plan for 5 rows: outputs: expected at most 64 bytes, got 80");
-
-    // Sizes that are only known when a request comes.
-    let folder = root().join("tests/operators/range/1");
-    let model = TractEngine::new().load(&artifact(&folder), &limits).unwrap();
-    let mut session = session(&*model, None);
-    let mut count = |n: i64| {
-        let InputBuffer::Plain(buffer) = session.input(0, &[]).unwrap() else { panic!("not numbers") };
-        buffer.copy_from_slice(&n.to_le_bytes());
-        session.run().map_err(|error| error.to_string())
-    };
-    assert_eq!(count(8), Ok(()));
-    assert_eq!(count(9), Err("outputs: expected at most 64 bytes, got 72".to_owned()));
-    assert!(count(1 << 60).unwrap_err().contains("expected at most 134217728 elements"));
-    assert_eq!(count(3), Ok(()), "the session goes on");
+    let load = |folder: &Path| TractEngine::new().load(&artifact(folder), &limits).unwrap();
+    let range = load(&root().join("tests/operators/range/1"));
+    manners::limit_outputs(&*load(&fixture("unnamed-batch")), &*range);
+    let mut session = session(&*range, None);
+    let InputBuffer::Plain(buffer) = session.input(0, &[]).unwrap() else { panic!("not numbers") };
+    buffer.copy_from_slice(&(1_i64 << 60).to_le_bytes());
+    let text = session.run().unwrap_err().to_string();
+    assert!(text.contains("expected at most 134217728 elements"), "{text}");
 }
 
 #[test]
