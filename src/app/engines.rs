@@ -1,7 +1,10 @@
 //! The engines of this process: the embedded one, and ONNX Runtime where its library is. Called by `weir serve` and by the commands
 //! that load models themselves.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::StartError;
 use crate::{
@@ -21,14 +24,19 @@ const OFF: &str = "off";
 /// # Errors
 /// When a library is named and cannot be used.
 pub fn engines(named: Option<&Path>) -> Result<Engines, StartError> {
+    found(named).map(|(engines, _)| engines)
+}
+
+/// The same, and the library that was opened, so that a child need not look for it again.
+pub(super) fn found(named: Option<&Path>) -> Result<(Engines, Option<PathBuf>), StartError> {
     let engines = Engines::new(Arc::new(TractEngine::new()));
     if named == Some(Path::new(OFF)) {
-        return Ok(engines.without_onnxruntime("onnxruntime: switched off by --onnxruntime-lib"));
+        return Ok((engines.without_onnxruntime("onnxruntime: switched off by --onnxruntime-lib"), None));
     }
     let absent = match open(named) {
         Ok(Opened { engine, library }) => {
             tracing::info!(library = %library.display(), "onnxruntime: open");
-            return Ok(engines.with_onnxruntime(engine));
+            return Ok((engines.with_onnxruntime(engine), Some(library)));
         }
         Err(absent) if named.is_some() => return Err(StartError::new("--onnxruntime-lib", absent)),
         Err(absent) => absent,
@@ -46,5 +54,19 @@ pub fn engines(named: Option<&Path>) -> Result<Engines, StartError> {
         Absent::Unusable { .. } => "onnxruntime: the library that was found cannot be used".to_owned(),
         absent => absent.to_string(),
     };
-    Ok(engines.without_onnxruntime(why))
+    Ok((engines.without_onnxruntime(why), None))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_opened_is_known() {
+        assert_eq!(found(Some(Path::new(OFF))).unwrap().1, None);
+        let opened = open(None).ok().map(|opened| opened.library);
+        assert_eq!(found(None).unwrap().1, opened);
+        let (_, library) = found(opened.as_deref().or(Some(Path::new(OFF)))).unwrap();
+        assert_eq!(library, opened);
+    }
 }

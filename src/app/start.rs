@@ -4,14 +4,14 @@
 use std::{
     fmt, io,
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
     process::ExitCode,
     sync::Arc,
     time::Duration,
 };
 
 use super::{
-    ModelControl, ServeOptions, Watch,
-    engines::engines,
+    ModelControl, ServeOptions, Watch, engines,
     probe::{ProbeOptions, Probes},
     ready_file,
 };
@@ -87,8 +87,9 @@ impl App {
         let scheduler = Scheduler::start(workers).map_err(|error| StartError::new("--workers", error))?;
         let workers = Arc::downgrade(&scheduler);
         metrics.measure_saturation(move || workers.upgrade().map_or(0.0, |workers| workers.saturation()));
-        let mut engines = engines(options.onnxruntime_lib.as_deref())?.with_budget(options.load_budget);
-        let probes = Probes::new(probe_options(&options), Arc::clone(&metrics));
+        let (engines, library) = engines::found(options.onnxruntime_lib.as_deref())?;
+        let mut engines = engines.with_budget(options.load_budget);
+        let probes = Probes::new(probe_options(&options, library), Arc::clone(&metrics));
         if options.load_probe {
             engines = engines.with_probe(Arc::clone(&probes) as Arc<dyn LoadProbe>);
         }
@@ -210,11 +211,11 @@ fn io_threads(asked: usize) -> usize {
     if asked == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { asked }
 }
 
-fn probe_options(options: &ServeOptions) -> ProbeOptions {
+fn probe_options(options: &ServeOptions, library: Option<PathBuf>) -> ProbeOptions {
     ProbeOptions {
         memory_bytes: options.load_probe_memory_bytes,
         cpu_seconds: options.load_probe_cpu.as_secs(),
-        onnxruntime_lib: options.onnxruntime_lib.clone(),
+        onnxruntime_lib: library,
         ..ProbeOptions::new()
     }
 }

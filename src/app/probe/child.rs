@@ -26,7 +26,7 @@ const NO_QUESTION: u8 = 126;
 /// Elements that an input of the trial run may have.
 const MAX_ELEMENTS: usize = 1 << 26;
 
-/// Makes the engine of a name, with the ONNX Runtime library that the server was told of.
+/// Makes the engine of a name, with the ONNX Runtime library that the server has opened.
 pub type MakeEngine<'a> = &'a dyn Fn(&str, Option<&std::path::Path>) -> Result<Arc<dyn Engine>, LoadError>;
 
 /// Answers one question. The exit code is 0 for a model that can be loaded, 1 for one that cannot, and others when there is no

@@ -69,7 +69,7 @@ pub struct ProbeOptions {
     pub memory_bytes: u64,
     /// Seconds of CPU time of a child; large models get more.
     pub cpu_seconds: u64,
-    /// The ONNX Runtime library, when the server was told of one.
+    /// The ONNX Runtime library that the server has opened; without one the child looks for it where the server would.
     pub onnxruntime_lib: Option<PathBuf>,
 }
 

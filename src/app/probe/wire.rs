@@ -22,7 +22,7 @@ pub(super) const MAX_LINE: u64 = 1 << 20;
 pub(super) struct Question {
     /// The engine's name.
     pub(super) engine: String,
-    /// The ONNX Runtime library that the server was told of.
+    /// The ONNX Runtime library that the server has opened.
     pub(super) onnxruntime_lib: Option<std::path::PathBuf>,
     /// The process that asks: without it the answer is of no use.
     pub(super) parent: i32,
