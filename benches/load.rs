@@ -71,8 +71,11 @@ const MODELS: [&str; 14] = [
     "tests/exporters/torch-gru/1",
 ];
 
+/// Makes a model file.
+type Build = fn() -> Vec<u8>;
+
 /// Large ones.
-const BUILT: [(&str, fn() -> Vec<u8>); 3] = [("resnet-18", resnet), ("encoder", encoder), ("dense", dense)];
+const BUILT: [(&str, Build); 3] = [("resnet-18", resnet), ("encoder", encoder), ("dense", dense)];
 
 /// A residual network of 11 million parameters for 64 by 64 pixels.
 fn resnet() -> Vec<u8> {
