@@ -210,6 +210,19 @@ async fn the_gateway_lives_on() {
     assert!(gateway.stop().await.success());
 }
 
+/// A file that overflows the stack of the engine that loads it; nothing in a process can catch that.
+#[tokio::test]
+async fn a_model_that_overflows_the_stack_ends_only_its_probe() {
+    let registry = Registry::new(&[("good", fixture("identity-fp32"))]);
+    registry.write("deep/1/model.onnx", models::deep());
+    let gateway = Weir::serve(registry, &["--poll-interval-ms", "50", "--settle-ms", "0"]).await;
+    let deep = &gateway.ops_model("deep").await["versions"][0];
+    let expected = "model.onnx: tract: the load probe crashed: stack overflow";
+    assert_eq!((&deep["state"], &deep["reason"]), (&Value::from("UNAVAILABLE"), &Value::from(expected)));
+    assert_eq!(gateway.ops_model("good").await["versions"][0]["state"], "READY");
+    assert!(gateway.stop().await.success());
+}
+
 /// A gateway that is told to end does not wait for a probe, and leaves none behind.
 #[tokio::test]
 async fn a_probe_ends_with_its_gateway() {

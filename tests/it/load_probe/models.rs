@@ -37,6 +37,20 @@ pub(super) fn endless() -> Vec<u8> {
     model(nodes, vec![ints("square", &[2048, 2048])])
 }
 
+/// Halves the number of rows and adds one, three hundred times: seven kilobytes that the embedded engine's arithmetic of unknown sizes
+/// goes down without end.
+pub(super) fn deep() -> Vec<u8> {
+    let mut nodes = vec![node("Shape", &["x"], "shape", vec![]), node("Gather", &["shape", "first"], "d0", vec![])];
+    for at in 0..300 {
+        let (operator, other) = if at % 2 == 0 { ("Div", "two") } else { ("Add", "one") };
+        nodes.push(node(operator, &[&format!("d{at}"), other], &format!("d{}", at + 1), vec![]));
+    }
+    nodes.push(node("ConstantOfShape", &["d300"], "zeros", vec![]));
+    nodes.push(node("ReduceSum", &["zeros", "first"], "zero", vec![]));
+    nodes.push(node("Add", &["x", "zero"], "y", vec![]));
+    model(nodes, vec![ints("first", &[0]), ints("one", &[1]), ints("two", &[2])])
+}
+
 fn model(node: Vec<NodeProto>, initializer: Vec<TensorProto>) -> Vec<u8> {
     let graph = GraphProto {
         name: "wild".to_owned(),
