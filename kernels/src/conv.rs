@@ -49,6 +49,14 @@ impl ConvWeights {
         };
         Self { groups, outputs, inner, blocks }
     }
+
+    /// What they take in memory.
+    pub fn bytes(&self) -> usize {
+        match &self.blocks {
+            Blocks::Tall(blocks) => size_of_val(&blocks[..]),
+            Blocks::Short(blocks) => size_of_val(&blocks[..]),
+        }
+    }
 }
 
 /// A convolution with its weights packed.
@@ -83,6 +91,11 @@ impl Conv {
         let len = channel_len(&window);
         let starts = (0..inputs).flat_map(|channel| taps.iter().map(move |tap| channel * len + tap)).collect();
         Self { window, weights, bias, starts }
+    }
+
+    /// The packed weights, which convolutions may share.
+    pub fn weights(&self) -> &Arc<ConvWeights> {
+        &self.weights
     }
 
     /// Input channels of all groups.

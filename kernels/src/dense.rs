@@ -40,6 +40,11 @@ impl DenseWeights {
         }
         Self { inner, outer, lanes, panels }
     }
+
+    /// What they take in memory.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&self.panels[..])
+    }
 }
 
 /// Packed weights with a bias.
@@ -59,6 +64,11 @@ impl Dense {
         let mut padded = vec![0.0; weights.outer.div_ceil(weights.lanes) * weights.lanes];
         padded[..bias.len()].copy_from_slice(bias);
         Self { weights, bias: padded }
+    }
+
+    /// The packed weights, which products may share.
+    pub fn weights(&self) -> &Arc<DenseWeights> {
+        &self.weights
     }
 
     /// Multiplies row-major rows of `inner` numbers and overwrites rows of `outer` numbers.

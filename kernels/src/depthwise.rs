@@ -49,6 +49,11 @@ impl Depthwise {
         Self { y, x, channels, lanes, weights: turned, bias: padded }
     }
 
+    /// What it takes in memory.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&self.weights[..]) + size_of_val(&self.bias[..])
+    }
+
     /// Convolves one image.
     ///
     /// # Panics

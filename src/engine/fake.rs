@@ -145,16 +145,22 @@ impl Model for FakeModel {
         &self.signature
     }
 
-    fn plan(&self, _rows: Option<usize>) -> Result<Arc<dyn Plan>, LoadError> {
-        Ok(Arc::new(FakePlan { script: self.script.clone() }))
+    fn plan(&self, rows: Option<usize>) -> Result<Arc<dyn Plan>, LoadError> {
+        Ok(Arc::new(FakePlan { script: self.script.clone(), rows: rows.unwrap_or(1) }))
     }
 }
 
 struct FakePlan {
     script: Script,
+    rows: usize,
 }
 
 impl Plan for FakePlan {
+    /// 1,000 bytes that all sizes share, and 10 for each row.
+    fn parts(&self) -> Vec<(usize, usize)> {
+        vec![(0, 1000), (self.rows, 10 * self.rows)]
+    }
+
     fn session(&self) -> Result<Box<dyn Session>, EngineError> {
         Ok(Box::new(FakeSession { script: self.script.clone(), x: Vec::new(), y: Vec::new(), shape: Shape::new() }))
     }

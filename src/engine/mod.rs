@@ -83,6 +83,12 @@ pub trait Model: Send + Sync {
 
 /// A graph compiled for one batch size. Shared by all workers.
 pub trait Plan: Send + Sync {
+    /// What it holds in memory: parts by an identity, and how many bytes each has. Plans that share a part, such as packed weights,
+    /// give it one identity. Empty where a size takes no memory of its own.
+    fn parts(&self) -> Vec<(usize, usize)> {
+        Vec::new()
+    }
+
     /// Buffers and state for one worker.
     ///
     /// # Errors

@@ -80,8 +80,14 @@ fn prepare(core: &Weak<Core>, budget: Duration) -> Option<()> {
         if auto && core.tariff.levelled_off() {
             break;
         }
-        let outcome = core.plans.add(rows).map_err(|error| error.to_string());
-        let outcome = outcome.and_then(|plan| core.warm(rows, &plan).map_err(|error| error.to_string()));
+        let outcome = match core.plans.add(rows) {
+            Ok(Some(plan)) => core.warm(rows, &plan).map_err(|error| error.to_string()),
+            Ok(None) => {
+                tracing::info!(model = %core.id, rows, "resources.max_plan_bytes are used up; smaller sizes serve");
+                break;
+            }
+            Err(error) => Err(error.to_string()),
+        };
         report(&core, rows, outcome);
     }
     let core = core.upgrade()?;

@@ -217,7 +217,7 @@ impl Scheduler {
     /// When the engine cannot compile the model.
     pub fn lane(self: &Arc<Self>, parts: LaneParts) -> Result<Lane, LoadError> {
         let batched = parts.model.signature().batch == Batch::Rows;
-        let plans = Plans::new(Arc::clone(&parts.model), batched)?;
+        let plans = Plans::new(Arc::clone(&parts.model), batched, parts.resources.max_plan_bytes)?;
         let core = Arc::new(Core::new(CoreParts {
             key: self.next_key.fetch_add(1, Ordering::Relaxed),
             id: parts.id,

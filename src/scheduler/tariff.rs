@@ -231,7 +231,7 @@ mod tests {
 
     fn plans(sizes: &[usize]) -> Plans {
         let model: Arc<dyn Model> = FakeEngine::new(Script::default(), 1).model().into();
-        let plans = Plans::new(model, true).unwrap();
+        let plans = Plans::new(model, true, 0).unwrap();
         sizes.iter().for_each(|size| drop(plans.add(*size).unwrap()));
         plans
     }

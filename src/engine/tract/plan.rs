@@ -9,7 +9,10 @@ use std::{
 use parking_lot::Mutex;
 use tract_onnx::{
     prelude::{Symbol, SymbolValues, TDim, TractResult, TypedModel, TypedSimplePlan},
-    tract_hir::internal::{DimLike as _, IntoRunnable as _, bail},
+    tract_hir::{
+        internal::{DimLike as _, IntoRunnable as _, bail},
+        tract_core::ops::konst::Const,
+    },
 };
 
 use super::{
@@ -69,6 +72,15 @@ impl Compiled {
         let shapes = (0..plan.model().inputs.len()).map(shape).collect::<TractResult<_>>()?;
         let by_value = sizes::is_by_value(plan.model());
         Ok(Self { plan, shapes, by_value })
+    }
+
+    /// The constants of the compiled graph, by address, and their bytes; packed ones included.
+    fn parts(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.plan.model().nodes.iter().filter_map(|node| {
+            let Some(constant) = node.op_as::<Const>() else { return faster::part(&*node.op) };
+            let bytes = node.outputs.first()?.fact.mem_size().to_usize().ok()?;
+            Some((Arc::as_ptr(constant.val()).addr(), bytes))
+        })
     }
 
     /// True when every size is known, so that nothing has to be checked when it runs.
@@ -133,6 +145,13 @@ pub(super) struct TractPlan {
 }
 
 impl Plan for TractPlan {
+    fn parts(&self) -> Vec<(usize, usize)> {
+        match &self.code {
+            Code::One(compiled) => compiled.parts().collect(),
+            Code::ByShape(by_shape) => by_shape.kept.lock().iter().flat_map(|(_, one)| one.parts()).collect(),
+        }
+    }
+
     fn session(&self) -> Result<Box<dyn Session>, EngineError> {
         Ok(Box::new(TractSession::new(self.code.clone(), Arc::clone(&self.signature), self.limits)?))
     }

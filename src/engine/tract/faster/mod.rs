@@ -20,7 +20,7 @@ mod tests;
 use tract_onnx::{
     prelude::{TractResult, TypedModel},
     tract_core::{
-        model::{Rewriter, TypedModelPatch},
+        model::{Rewriter, TypedModelPatch, TypedOp},
         ops::{cnn::Conv, einsum::EinSum},
     },
 };
@@ -38,6 +38,11 @@ pub(crate) fn rewrite(graph: &mut TypedModel, packings: &Packings) -> TractResul
         })
         .with_rule_for::<EinSum>("product", |packings, graph, node, _, op| product::replace(packings, graph, node, op));
     rewriter.rewrite(packings, graph)
+}
+
+/// Where the weights of one of the operators here are, and their bytes; `None` for all others.
+pub(crate) fn part(op: &dyn TypedOp) -> Option<(usize, usize)> {
+    op.downcast_ref::<operators::Fused>().map(|fused| fused.kernel.part())
 }
 
 /// Floats that an operator may put aside while it runs; larger images are left to the graph library.

@@ -14,6 +14,17 @@ pub(super) enum Kernel {
     Dense(Arc<Dense>),
 }
 
+impl Kernel {
+    /// Where its weights are, and their bytes.
+    pub(super) fn part(&self) -> (usize, usize) {
+        match self {
+            Kernel::Conv(conv) => (Arc::as_ptr(conv.weights()).addr(), conv.weights().bytes()),
+            Kernel::Depthwise(depthwise) => (Arc::as_ptr(depthwise).addr(), depthwise.bytes()),
+            Kernel::Dense(dense) => (Arc::as_ptr(dense.weights()).addr(), dense.weights().bytes()),
+        }
+    }
+}
+
 /// One kernel over images or rows, with what follows it.
 #[derive(Clone, Debug)]
 pub(super) struct Fused {
