@@ -62,6 +62,12 @@ impl Tables {
             changed: watch::Sender::new(0),
         });
         let follower: Weak<Self> = Arc::downgrade(&tables);
+        let listener = Weak::clone(&follower);
+        registry.follow_circuits(move || {
+            if let Some(tables) = listener.upgrade() {
+                tables.touch();
+            }
+        });
         registry.subscribe(move |snapshot| {
             if let Some(tables) = follower.upgrade() {
                 tables.replace(|sources| sources.snapshot = snapshot);

@@ -94,6 +94,7 @@ pub struct Registry {
     hub: Arc<Hub>,
     inbox: Arc<Inbox>,
     manager: Mutex<Option<std::thread::JoinHandle<()>>>,
+    scheduler: Arc<Scheduler>,
 }
 
 impl Registry {
@@ -109,7 +110,12 @@ impl Registry {
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>, StartError> {
         let (hub, inbox) = (Arc::new(Hub::new()), Arc::new(Inbox::default()));
-        let loader = Loader { engines, scheduler, metrics: Arc::clone(&metrics), max_bytes: config.max_bytes };
+        let loader = Loader {
+            engines,
+            scheduler: Arc::clone(&scheduler),
+            metrics: Arc::clone(&metrics),
+            max_bytes: config.max_bytes,
+        };
         let loaders = Loaders::start(config.threads(), loader, &inbox).map_err(StartError::NoThread)?;
         // Under explicit control nothing changes unless somebody asks.
         let watch = if config.control == Control::Explicit { WatchMode::Off } else { config.watch };
@@ -122,7 +128,13 @@ impl Registry {
         manager.begin().map_err(|source| StartError::Unreadable { root, source })?;
         let thread = std::thread::Builder::new().name("weir-registry".to_owned()).spawn(move || manager.run());
         let manager = Mutex::new(Some(thread.map_err(StartError::NoThread)?));
-        Ok(Arc::new(Self { hub, inbox, manager }))
+        Ok(Arc::new(Self { hub, inbox, manager, scheduler }))
+    }
+
+    /// Calls `heard` whenever a version may have begun or ceased to answer without having been loaded or unloaded: its circuit
+    /// has changed. On whatever thread that happened; it must not block.
+    pub fn follow_circuits(&self, heard: impl Fn() + Send + 'static) {
+        self.scheduler.follow_circuits(heard);
     }
 
     /// The models at this moment.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::{
     core::Core,
     job::{Finished, Job},
-    load::{Ask, Load},
+    load::{Ask, Load, turns},
     policy::SLOW,
     queue::Waiting,
     room::Full,
@@ -22,6 +22,20 @@ const LONGEST: Duration = Duration::from_secs(30);
 const SHORTEST: Duration = Duration::from_millis(1);
 /// What a profile says is doubted when nothing has been run for so long: then the next request is let in to find out.
 const STALE: Duration = Duration::from_secs(1);
+
+/// Where a request would wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place<'a> {
+    /// For a worker.
+    Pool(&'a Load),
+    /// On its I/O thread.
+    Thread {
+        /// Rows of its servable that wait there.
+        rows: usize,
+        /// What the next batches of the other servables there take together.
+        others: Duration,
+    },
+}
 
 /// A refusal and its place in the metrics.
 type Refusal = (Reject, Error);
@@ -40,8 +54,7 @@ impl Core {
         }
     }
 
-    /// Refuses a request that would not be answered by its deadline, as far as can be told: `load` is the pool's, or nothing
-    /// for batches that are run on the I/O thread.
+    /// Refuses a request that would not be answered by its deadline, as far as can be told.
     ///
     /// # Errors
     /// What the caller is told.
@@ -50,7 +63,7 @@ impl Core {
         rows: usize,
         level: u32,
         deadline: Instant,
-        (load, now): (Option<&Load>, Instant),
+        (place, now): (Place<'_>, Instant),
     ) -> Result<(), Refusal> {
         if deadline <= now {
             return Err((Reject::Deadline, expired_in_queue()));
@@ -60,7 +73,10 @@ impl Core {
         // A large request is run by several workers at once.
         let share = if self.merges() { rows.min(self.tariff.piece(rows, self.parallel)) } else { rows };
         let Some(alone) = costs.cost(share) else { return Ok(()) };
-        let waiting = self.room.rows();
+        let waiting = match place {
+            Place::Pool(_) => self.room.rows(),
+            Place::Thread { rows, .. } => rows,
+        };
         if alone > left {
             if waiting == 0 && self.doubts(now) {
                 return Ok(());
@@ -68,10 +84,11 @@ impl Core {
             return Err((Reject::Deadline, too_short(alone, left)));
         }
         let cost = |rows: usize| if rows == 0 { Duration::ZERO } else { costs.cost(rows).unwrap_or_default() };
-        let ahead = cost(self.room.rows_up_to(level));
-        let wait = match load {
-            None => ahead,
-            Some(load) => {
+        let before = self.room.rows_up_to(level).min(waiting);
+        let ahead = cost(before);
+        let wait = match place {
+            Place::Thread { others, .. } => turns(ahead, others, before / self.tariff.take().max(1) + 1),
+            Place::Pool(load) => {
                 let own = cost(waiting);
                 load.wait(&Ask { ahead, own, alone, parallel: self.parallel, slow: alone > SLOW }, now)
             }

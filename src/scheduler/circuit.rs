@@ -3,9 +3,13 @@
 //! grows as long as that fails. Asked by lanes for every request, told by whoever runs batches.
 
 use std::{
-    sync::atomic::{
-        AtomicBool, AtomicU64,
-        Ordering::{Acquire, Relaxed, Release},
+    fmt,
+    sync::{
+        Arc,
+        atomic::{
+            AtomicBool, AtomicU8, AtomicU64,
+            Ordering::{AcqRel, Acquire, Relaxed, Release},
+        },
     },
     time::{Duration, Instant},
 };
@@ -14,6 +18,29 @@ use parking_lot::Mutex;
 
 /// The longest pause.
 const LONGEST: Duration = Duration::from_secs(60);
+
+/// Tells whoever follows that the circuit of some servable has opened, closed or let somebody through. One per scheduler.
+#[derive(Default)]
+pub(crate) struct Bell(Mutex<Vec<Listener>>);
+
+type Listener = Box<dyn Fn() + Send>;
+
+impl Bell {
+    /// Has `heard` called after every change, on the thread that made it; it must not block.
+    pub(crate) fn follow(&self, heard: impl Fn() + Send + 'static) {
+        self.0.lock().push(Box::new(heard));
+    }
+
+    fn ring(&self) {
+        self.0.lock().iter().for_each(|heard| heard());
+    }
+}
+
+impl fmt::Debug for Bell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Bell").field(&self.0.lock().len()).finish()
+    }
+}
 
 /// Whether a servable is asked at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +81,9 @@ pub(crate) struct Circuit {
     calm: AtomicBool,
     state: Mutex<State>,
     opened: AtomicU64,
+    /// What was last shown outside.
+    shown: AtomicU8,
+    bell: Arc<Bell>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,9 +103,15 @@ enum State {
 }
 
 impl Circuit {
-    pub(crate) fn new(limits: Limits) -> Self {
-        let state = Mutex::new(State::Closed { failures: 0 });
-        Self { limits, calm: AtomicBool::new(true), state, opened: AtomicU64::new(0) }
+    pub(crate) fn new(limits: Limits, bell: Arc<Bell>) -> Self {
+        Self {
+            limits,
+            calm: AtomicBool::new(true),
+            state: Mutex::new(State::Closed { failures: 0 }),
+            opened: AtomicU64::new(0),
+            shown: AtomicU8::new(CircuitState::Closed as u8),
+            bell,
+        }
     }
 
     /// Lets a request pass, or says in how long one may.
@@ -172,6 +208,15 @@ impl Circuit {
         }
     }
 
+    /// How it stands, for whoever shows it. Rings when that is not what was shown before.
+    pub(crate) fn show(&self) -> CircuitState {
+        let state = self.state();
+        if self.shown.swap(state as u8, AcqRel) != state as u8 {
+            self.bell.ring();
+        }
+        state
+    }
+
     /// How often it has opened.
     pub(crate) fn opened(&self) -> u64 {
         self.opened.load(Relaxed)
@@ -186,7 +231,25 @@ mod tests {
     const PAUSE: Duration = Duration::from_secs(1);
 
     fn circuit(failures: u32) -> Circuit {
-        Circuit::new(Limits { failures, pause: PAUSE })
+        Circuit::new(Limits { failures, pause: PAUSE }, Arc::default())
+    }
+
+    #[test]
+    fn every_change_is_heard_once() {
+        let bell = Arc::new(Bell::default());
+        let rung = Arc::new(AtomicU64::new(0));
+        let counts = Arc::clone(&rung);
+        bell.follow(move || _ = counts.fetch_add(1, Relaxed));
+        let circuit = Circuit::new(Limits { failures: 1, pause: PAUSE }, bell);
+        let (start, heard) = (Instant::now(), || rung.load(Relaxed));
+        assert_eq!((circuit.show(), heard()), (CircuitState::Closed, 0));
+        circuit.failed(start);
+        assert_eq!((circuit.show(), heard()), (CircuitState::Open, 1));
+        assert_eq!((circuit.show(), heard()), (CircuitState::Open, 1), "no change");
+        assert_eq!(circuit.admit(start + PAUSE), Ok(()));
+        assert_eq!((circuit.show(), heard()), (CircuitState::HalfOpen, 2));
+        circuit.succeeded();
+        assert_eq!((circuit.show(), heard()), (CircuitState::Closed, 3));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::{
     admission::expired_in_execution,
     aside::Refused,
     batch::{self, Chunk, Outputs, Timing},
-    circuit::{Circuit, CircuitState, Limits},
+    circuit::{Bell, Circuit, CircuitState, Limits},
     home::MAX_HOMES,
     job::{Finished, Job, Piece, Shown, Work},
     local::LocalQueue,
@@ -72,6 +72,8 @@ pub(crate) struct CoreParts {
     pub(crate) costs: Option<fn(usize) -> Duration>,
     pub(crate) series: Arc<ServableSeries>,
     pub(crate) plans: Plans,
+    /// Told when its circuit changes.
+    pub(crate) bell: Arc<Bell>,
 }
 
 impl Core {
@@ -84,8 +86,8 @@ impl Core {
         };
         let (batching, shown) = (&parts.batching, Shown(Arc::clone(&parts.series)));
         let room = Room::new(batching.max_queue_rows, batching.priority_levels as usize, parts.max_tenants, shown);
-        let circuit =
-            Circuit::new(Limits { failures: parts.resources.circuit_failures, pause: parts.resources.circuit_pause });
+        let limits = Limits { failures: parts.resources.circuit_failures, pause: parts.resources.circuit_pause };
+        let circuit = Circuit::new(limits, parts.bell);
         let tariff = Tariff::new(&parts.batching, merges, parts.local_below, parts.costs);
         let skip = usize::from(signature.batch == Batch::Rows);
         let fixed = signature.inputs.iter().all(|spec| spec.shape.iter().skip(skip).all(Option::is_some));
@@ -188,9 +190,9 @@ impl Core {
         (results, opened)
     }
 
-    /// Brings the circuit's state to the metrics.
+    /// Brings the circuit's state to the metrics, and to those who follow readiness.
     pub(crate) fn show_circuit(&self) {
-        self.series.circuit(match self.circuit.state() {
+        self.series.circuit(match self.circuit.show() {
             CircuitState::Closed => 0,
             CircuitState::HalfOpen => 1,
             CircuitState::Open => 2,

@@ -2,7 +2,15 @@
 //! wakes the thread once; a task there hands them to the waiting handlers. Waking a thread from outside is what a request
 //! across threads mostly costs, so it is done once per batch and not once per request.
 
-use std::{cell::RefCell, collections::BTreeSet, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -21,6 +29,8 @@ pub struct Home {
     tracker: TaskTracker,
     mail: Mutex<Vec<Finished>>,
     arrived: Notify,
+    /// What the next batches of everybody who waits here take together, in nanoseconds. Only this thread writes it.
+    turns: AtomicU64,
 }
 
 /// A home's number: the smallest that is free, so that numbers stay small however often threads come and go.
@@ -52,7 +62,13 @@ impl Home {
     /// one. The task ends when `stop` is cancelled, after delivering what has arrived.
     pub fn install(tracker: &TaskTracker, stop: CancellationToken) {
         let index = Index::take();
-        let home = Arc::new(Self { index, tracker: tracker.clone(), mail: Mutex::default(), arrived: Notify::new() });
+        let home = Arc::new(Self {
+            index,
+            tracker: tracker.clone(),
+            mail: Mutex::default(),
+            arrived: Notify::new(),
+            turns: AtomicU64::new(0),
+        });
         CURRENT.set(Some(Arc::clone(&home)));
         tracker.spawn(async move {
             loop {
@@ -78,6 +94,18 @@ impl Home {
     /// Spawns onto the runtime of the calling thread, which must be this home's.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tracker.spawn(task);
+    }
+
+    /// What the next batches of everybody who waits on this thread take together.
+    pub(crate) fn turns(&self) -> Duration {
+        Duration::from_nanos(self.turns.load(Relaxed))
+    }
+
+    /// The next batch of one who waits here takes `now` nanoseconds, and no more `before`. Called on this home's thread.
+    pub(crate) fn turn(&self, before: u64, now: u64) {
+        if before != now {
+            self.turns.store(self.turns.load(Relaxed).wrapping_sub(before).wrapping_add(now), Relaxed);
+        }
     }
 
     fn deliver(&self) {

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Merging,
-    admission::{expired_in_execution, expired_in_queue},
+    admission::{Place, expired_in_execution, expired_in_queue},
     aside::{self, Aside, AsideOutcome},
     circuit::CircuitState,
     core::Core,
@@ -132,12 +132,13 @@ impl Lane {
         let terms = terms.into();
         let queued = Instant::now();
         let home = Home::current();
-        let local = home.as_deref().and_then(|home| core.local(home.index()).map(|queue| (home, queue)));
-        let slot = self.admit(rows.rows, &terms, local.is_some(), queued)?;
+        let local = home.as_ref().and_then(|home| core.local(home.index()).map(|queue| (home, queue)));
+        let place = || local.map_or(Place::Pool(self.inner.pool.load()), |(home, queue)| queue.place(home));
+        let slot = self.admit(rows.rows, &terms, place, queued)?;
         let started = terms.deadline.map(|_| Arc::new(AtomicBool::new(false)));
         let common = Common { queued, deadline: terms.deadline, started: started.clone(), home: home.clone() };
         let (jobs, replies) = self.jobs(rows, slot, &common);
-        let mut guard = Leaving { inner: Some(&self.inner), home: home.as_ref().map(|home| home.index()) };
+        let mut guard = Leaving { inner: Some(&self.inner), home: home.as_ref() };
         match local {
             Some((home, queue)) => local::submit(core, queue, home, jobs.into_iter()),
             None => self.inner.pool.submit(core, jobs.into_iter()),
@@ -154,7 +155,13 @@ impl Lane {
     }
 
     /// A place in the queue, if there is one and waiting in it makes sense.
-    fn admit(&self, rows: usize, terms: &Terms, local: bool, now: Instant) -> Result<Slot<Shown>, Error> {
+    fn admit<'a>(
+        &self,
+        rows: usize,
+        terms: &Terms,
+        place: impl FnOnce() -> Place<'a>,
+        now: Instant,
+    ) -> Result<Slot<Shown>, Error> {
         let core = &self.inner.core;
         let refused = |(reason, error)| {
             core.series.rejected(reason);
@@ -162,8 +169,7 @@ impl Lane {
         };
         let level = core.level(terms.priority);
         if let Some(deadline) = terms.deadline {
-            let load = (!local).then(|| self.inner.pool.load());
-            core.in_time(rows, level, deadline, (load, now)).map_err(refused)?;
+            core.in_time(rows, level, deadline, (place(), now)).map_err(refused)?;
         }
         let slot = core.room.reserve(rows, level, terms.tenant).map_err(|full| refused(core.full(full)))?;
         core.circuit.admit(now).map_err(|wait| refused((Reject::Circuit, core.broken_for(wait))))?;
@@ -247,7 +253,7 @@ struct Common {
 /// Takes the rows out of the queue when the caller leaves before the answer.
 struct Leaving<'a> {
     inner: Option<&'a Inner>,
-    home: Option<usize>,
+    home: Option<&'a Arc<Home>>,
 }
 
 impl Drop for Leaving<'_> {
@@ -255,8 +261,9 @@ impl Drop for Leaving<'_> {
         let Some(inner) = self.inner else { return };
         // The receivers are dropped before this guard, so that the queues see whom nobody waits for.
         inner.pool.purge(inner.core.key);
-        if self.home.is_some() {
+        if let Some(home) = self.home {
             inner.core.local_queues().for_each(|queue| queue.purge());
+            local::left(&inner.core, home);
         }
     }
 }

@@ -109,6 +109,14 @@ pub(crate) fn estimate(sight: &Sight, ask: &Ask, now: Instant) -> Duration {
     wait.saturating_add(wait / 8)
 }
 
+/// How long a request on an I/O thread would probably wait: for what is `ahead` of it, and for the `others` whose batches come
+/// in between. Servables take turns there batch by batch, so each of them runs one for every one of the `batches` that this
+/// servable runs until the request is in. An eighth is added.
+pub(crate) fn turns(ahead: Duration, others: Duration, batches: usize) -> Duration {
+    let wait = ahead.saturating_add(others.saturating_mul(u32::try_from(batches).unwrap_or(u32::MAX)));
+    wait.saturating_add(wait / 8)
+}
+
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -142,6 +150,14 @@ mod tests {
         assert_eq!(estimate(&sight(0, ms(4), 1), &ASK, now), (ms(2) / 2) * 9 / 8);
         let slow = Ask { slow: true, ..ASK };
         assert_eq!(estimate(&Sight { soonest: Some(now + ms(8)), ..sight(1, ms(0), 0) }, &slow, now), ms(9));
+    }
+
+    #[test]
+    fn on_an_io_thread_everybody_has_a_turn_before() {
+        assert_eq!(turns(Duration::ZERO, Duration::ZERO, 1), Duration::ZERO);
+        assert_eq!(turns(Duration::ZERO, ms(8), 1), ms(9), "others only");
+        assert_eq!(turns(ms(16), ms(8), 3), ms(45), "two batches ahead, and its own");
+        assert_eq!(turns(Duration::MAX, ms(8), usize::MAX), Duration::MAX);
     }
 
     proptest! {

@@ -66,6 +66,7 @@ use std::{
 pub(crate) use self::proof::zeros;
 use self::{
     aside::Aside,
+    circuit::Bell,
     compiler::Compiler,
     core::{Core, CoreParts},
     plans::Plans,
@@ -170,6 +171,7 @@ pub struct Scheduler {
     costs: Option<fn(usize) -> Duration>,
     watchdog: Watchdog,
     max_tenants: usize,
+    bell: Arc<Bell>,
     next_key: AtomicU64,
 }
 
@@ -197,6 +199,7 @@ impl Scheduler {
             costs: options.costs,
             watchdog,
             max_tenants: options.max_tenants,
+            bell: Arc::default(),
             next_key: AtomicU64::new(1),
         }))
     }
@@ -209,6 +212,12 @@ impl Scheduler {
     /// The share of the workers that run a batch now, 0 to 1.
     pub fn saturation(&self) -> f64 {
         self.pool.running() as f64 / self.workers.max(1) as f64
+    }
+
+    /// Calls `heard` whenever the circuit of some servable has opened, closed or let a request through, on whatever thread that
+    /// happened: it must not block.
+    pub fn follow_circuits(&self, heard: impl Fn() + Send + 'static) {
+        self.bell.follow(heard);
     }
 
     /// Makes a servable's lane: compiles the first size now, the others off the path.
@@ -231,6 +240,7 @@ impl Scheduler {
             costs: self.costs,
             series: parts.series,
             plans,
+            bell: Arc::clone(&self.bell),
         }));
         self.pool.add(Arc::clone(&core));
         self.compiler.enqueue(&core);

@@ -4,20 +4,21 @@
 
 use std::{
     sync::Arc,
+    task::{Context, Waker},
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    tests::{Fixture, batching, fixture, right, rows, slow, until, with_resources},
+    tests::{Fixture, batching, fixture, right, rows, slow, until, with_lane, with_resources},
     *,
 };
 use crate::{
-    engine::fake::POISON,
-    types::{Error, ErrorCode},
+    engine::fake::{FakeEngine, POISON},
+    types::{Error, ErrorCode, ModelName, Version},
 };
 
 fn within(time: Duration) -> Terms {
@@ -54,6 +55,49 @@ async fn what_cannot_be_answered_in_time_is_refused_at_once() {
     let metrics = f.metrics.render();
     assert!(metrics.contains("weir_rejected_total{model=\"fake\",reason=\"deadline\"} 1"));
     assert!(metrics.contains("weir_executed_expired_total 0"));
+    f.scheduler.shutdown();
+}
+
+/// A second servable of the same scheduler.
+async fn another(f: &Fixture) -> Lane {
+    let id = ServableId { model: ModelName::parse("other").unwrap(), version: Version::ONE };
+    let series = f.metrics.servable(&id, "fake", "", None);
+    let model = FakeEngine::new(f.script.clone(), 2).model().into();
+    let resources = ResourceSpec::default();
+    let parts = LaneParts { id, model, merging: Merging::Proved, batching: batching(2), resources, series };
+    let lane = f.scheduler.lane(parts).unwrap();
+    until("the other is compiled", || lane.is_warm()).await;
+    lane
+}
+
+#[tokio::test]
+async fn on_an_io_thread_what_waits_for_other_models_counts_too() {
+    // Runs take no time; what they are said to take is far beyond what a slow machine can add.
+    let hours: fn(usize) -> Duration = |rows| Duration::from_secs(1000 * rows as u64);
+    let options = SchedulerOptions { local_below: Duration::MAX, costs: Some(hours), ..slow(1) };
+    let f = with_lane(options, batching(2), Merging::Proved);
+    f.warm().await;
+    let other = another(&f).await;
+    let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
+    Home::install(&tracker, stop.clone());
+    let ask = || f.lane.run(rows(1.0, 1), within(Duration::from_secs(2500)));
+    right(1.0, 1, &ask().await.unwrap());
+    // It waits from the first poll on; nothing is run before this test yields.
+    let mut waiting = Box::pin(other.run(rows(5.0, 2), None));
+    assert!(waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    let refused = ask().await.unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::Overloaded, "{refused}");
+    assert!(refused.retry_after().is_some());
+    right(5.0, 2, &waiting.await.unwrap());
+    right(1.0, 1, &ask().await.unwrap());
+    // A caller that leaves is in nobody's way.
+    let mut leaving = Box::pin(other.run(rows(5.0, 2), None));
+    assert!(leaving.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    drop(leaving);
+    right(1.0, 1, &ask().await.unwrap());
+    stop.cancel();
+    tracker.close();
+    tracker.wait().await;
     f.scheduler.shutdown();
 }
 

@@ -12,14 +12,17 @@ use tokio::net::TcpStream;
 use tokio_stream::StreamExt as _;
 use tokio_util::task::TaskTracker;
 use tonic::{Code, codec::CompressionEncoding};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use weir::{
+    engine::fake::POISON,
     protocol::pb::{self, grpc_inference_service_client::GrpcInferenceServiceClient as Client},
     shutdown::{self, Outcome, Phases},
+    types::VersionRef,
 };
 
 use crate::{
     site::{Plan, Site, WIDTH},
-    wire::Reply,
+    wire::{PATIENCE, Reply},
 };
 
 const INFER: &str = "/v2/models/echo/infer";
@@ -133,6 +136,75 @@ async fn callers_that_leave_take_their_requests_along() {
         let line = format!("protocol=\"{protocol}\",code=\"cancelled\"}} 1");
         assert!(metrics.contains(&line), "{line} is not in\n{metrics}");
     }
+}
+
+#[tokio::test]
+async fn rows_that_wait_leave_with_their_caller_and_not_with_the_next_batch() {
+    let site = Site::open(Plan { pool: true, ..Plan::default() });
+    // What is compiled off the path is run too, and would count as a worker.
+    site.until("all sizes are compiled", |site| {
+        let servable = site.gateway.registry().resolve("echo", &VersionRef::Policy);
+        servable.is_ok_and(|servable| servable.lane.is_warm())
+    })
+    .await;
+    site.script.close();
+    let tracker = TaskTracker::new();
+    let call = || {
+        let (address, tracker) = (site.data, &tracker);
+        tracker.spawn(async move {
+            let channel = tonic::transport::Channel::from_shared(format!("http://{address}")).unwrap();
+            Client::new(channel.connect().await.unwrap()).model_infer(message(1.0, 1)).await
+        })
+    };
+    let mut blocked = Vec::new();
+    for busy in 1..=2 {
+        blocked.push(call());
+        site.until("a worker is busy", |site| site.script.running() == busy).await;
+    }
+    let waits = |rows: usize| {
+        move |site: &Site| {
+            let line = format!("weir_queue_rows{{model=\"echo\"}} {rows}\n");
+            site.gateway.metrics().render().contains(&line)
+        }
+    };
+    let waiting: Vec<_> = (0..4).map(|_| call()).collect();
+    let mut wire = site.wire().await;
+    let head = format!("POST {INFER} HTTP/1.1\r\nhost: t\r\ncontent-length: {}\r\n\r\n", body(1.0, 1).len());
+    wire.send([head.as_bytes(), &body(1.0, 1)].concat()).await;
+    site.until("five wait", waits(5)).await;
+    drop(wire);
+    site.until("who closed the connection is gone", waits(4)).await;
+    waiting.iter().for_each(|call| call.abort());
+    site.until("who reset the stream is gone", waits(0)).await;
+    // Nothing has been run meanwhile.
+    assert_eq!(site.script.running(), 2);
+    site.script.open();
+    for call in blocked {
+        assert!(call.await.unwrap().is_ok());
+    }
+}
+
+#[tokio::test]
+async fn health_that_is_watched_hears_of_a_circuit() {
+    let site = Site::open(Plan::default());
+    let mut health = HealthClient::new(site.channel().await);
+    let request = HealthCheckRequest { service: "echo".to_owned() };
+    let mut watched = health.watch(request).await.unwrap().into_inner();
+    assert_eq!(watched.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    let mut client = Client::new(site.channel().await);
+    for _ in 0..5 {
+        assert_eq!(client.model_infer(message(POISON, 1)).await.unwrap_err().code(), Code::Internal);
+    }
+    let heard = tokio::time::timeout(PATIENCE, watched.message()).await.expect("it is heard");
+    assert_eq!(heard.unwrap().unwrap().status(), ServingStatus::NotServing);
+    // After the pause one is let through, and all is well.
+    let again = tokio::time::timeout(PATIENCE, async {
+        while client.model_infer(message(1.0, 1)).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        watched.message().await
+    });
+    assert_eq!(again.await.expect("that too").unwrap().unwrap().status(), ServingStatus::Serving);
 }
 
 #[tokio::test]
