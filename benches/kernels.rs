@@ -172,6 +172,6 @@ fn convolution((from, to, size, taps, stride): (usize, usize, usize, usize, usiz
 fn product(rows: usize, inner: usize, outer: usize) -> f64 {
     let dense = Dense::new(Arc::new(DenseWeights::new(&numbers(inner * outer), inner, outer)), &numbers(outer));
     let (left, mut out) = (numbers(rows * inner), vec![0.0; rows * outer]);
-    let [time] = seconds([&mut || dense.run(&left, &mut out, Activation::RELU)]);
+    let [time] = seconds([&mut || dense.run(&left, None, &mut out, Activation::RELU)]);
     time
 }

@@ -159,9 +159,10 @@ fn split_and_run<S: Simd>(simd: S, conv: &Conv, job: Job<'_>, (scratch, out): (&
 #[inline(always)]
 fn run<S: Simd>(simd: S, conv: &Conv, job: Job<'_>, out: &mut [f32]) {
     match &conv.weights.blocks {
-        Blocks::Tall(blocks) => groups::<S, TALL>(simd, conv, job, (blocks, out)),
-        Blocks::Short(blocks) => groups::<S, SHORT>(simd, conv, job, (blocks, out)),
+        Blocks::Tall(blocks) => groups::<S, TALL>(simd, conv, job, (blocks, &mut *out)),
+        Blocks::Short(blocks) => groups::<S, SHORT>(simd, conv, job, (blocks, &mut *out)),
     }
+    job.activation.finish(simd, out);
 }
 
 #[inline(always)]
@@ -250,7 +251,6 @@ impl<S: Simd, const MR: usize> Group<'_, S, MR> {
 
     /// Stores what counts of a run: the columns that are outputs.
     #[inline(always)]
-    #[expect(clippy::needless_range_loop, reason = "constant bounds keep the arrays in registers")]
     fn store<const NV: usize>(&mut self, channel: usize, at: usize, sums: &[S::f32s; NV]) {
         let lanes = S::f32s::LEN;
         let (rows, columns) = self.conv.window.output();

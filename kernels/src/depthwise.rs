@@ -4,7 +4,12 @@
 
 use fearless_simd::{Simd, dispatch, prelude::*};
 
-use crate::{Activation, WindowAxis, level, with_scratch};
+use crate::{
+    Activation, MAX_LANES, WindowAxis, level,
+    turn::{load_some, transpose},
+    window::copy_short,
+    with_scratch,
+};
 
 /// Outputs of a row that are summed side by side, at most.
 const SIDE: usize = 8;
@@ -12,14 +17,13 @@ const SIDE: usize = 8;
 /// Bytes of turned input that are worked off before the next ones, so that they stay in the second cache.
 const BAND_BYTES: usize = 192 << 10;
 
-/// The most lanes that a vector has.
-const MAX_LANES: usize = 16;
-
 /// The filters of all channels, with their bias.
 #[derive(Debug)]
 pub struct Depthwise {
     y: WindowAxis,
     x: WindowAxis,
+    /// Rows and columns of the output, which take a division each.
+    output: (usize, usize),
     channels: usize,
     lanes: usize,
     /// By block of channels, by tap, by lane.
@@ -46,7 +50,7 @@ impl Depthwise {
             }
         }
         padded[..channels].copy_from_slice(bias);
-        Self { y, x, channels, lanes, weights: turned, bias: padded }
+        Self { y, x, output: (y.output(), x.output()), channels, lanes, weights: turned, bias: padded }
     }
 
     /// What it takes in memory.
@@ -59,15 +63,18 @@ impl Depthwise {
     /// # Panics
     /// When the image or the output has another size.
     pub fn run(&self, image: &[f32], out: &mut [f32], activation: Activation) {
-        let Self { y, x, channels, .. } = *self;
+        let Self { y, x, channels, output, .. } = *self;
         assert_eq!(image.len(), channels * y.input * x.input, "the image has all channels");
-        assert_eq!(out.len(), channels * y.output() * x.output(), "so has the output");
+        assert_eq!(out.len(), channels * output.0 * output.1, "so has the output");
         if out.is_empty() {
             return;
         }
         let plan = Plan::new(self);
         with_scratch(plan.input_len + plan.output_len + MAX_LANES, |scratch| {
-            dispatch!(level(), simd => run(simd, self, (image, out), (&plan, scratch), activation));
+            dispatch!(level(), simd => {
+                run(simd, self, (image, &mut *out), (&plan, scratch), activation);
+                activation.finish(simd, out);
+            });
         });
     }
 }
@@ -89,13 +96,13 @@ struct Plan {
 
 impl Plan {
     fn new(depthwise: &Depthwise) -> Self {
-        let Depthwise { y, x, lanes, .. } = *depthwise;
-        let pitch = (x.pad_before + x.input).max((x.output() - 1) * x.stride + (x.kernel - 1) * x.dilation + 1);
+        let Depthwise { y, x, lanes, output, .. } = *depthwise;
+        let pitch = (x.pad_before + x.input).max((output.1 - 1) * x.stride + (x.kernel - 1) * x.dilation + 1);
         let reach = (y.kernel - 1) * y.dilation + 1;
         let fitting = (BAND_BYTES / 4 / (pitch * lanes)).saturating_sub(reach) / y.stride + 1;
-        let rows = fitting.clamp(1, y.output());
+        let rows = fitting.clamp(1, output.0);
         let input_rows = ((rows - 1) * y.stride + reach).min(y.input);
-        Self { pitch, rows, input_len: input_rows * pitch * lanes, output_len: rows * x.output() * lanes }
+        Self { pitch, rows, input_len: input_rows * pitch * lanes, output_len: rows * output.1 * lanes }
     }
 }
 
@@ -107,7 +114,7 @@ fn run<S: Simd>(
     (plan, scratch): (&Plan, &mut [f32]),
     activation: Activation,
 ) {
-    let Depthwise { y, x, lanes, .. } = *depthwise;
+    let Depthwise { y, x, lanes, output: (out_rows, out_columns), .. } = *depthwise;
     if lanes != S::f32s::LEN {
         return;
     }
@@ -117,13 +124,14 @@ fn run<S: Simd>(
     input.fill(0.0);
     let filters = depthwise.weights.chunks_exact(y.kernel * x.kernel * lanes);
     let inputs = image.chunks(lanes * y.input * x.input);
-    let outputs = out.chunks_mut(lanes * y.output() * x.output());
+    let outputs = out.chunks_mut(lanes * out_rows * out_columns);
     for (block, ((image, out), filter)) in inputs.zip(outputs).zip(filters).enumerate() {
         let bias = S::f32s::from_slice(simd, &depthwise.bias[block * lanes..][..lanes]);
         let mut first = 0;
-        while first < y.output() {
-            let rows = plan.rows.min(y.output() - first);
-            let band = Band { simd, y, x, pitch: plan.pitch, filter, bias, activation, first, rows };
+        while first < out_rows {
+            let rows = plan.rows.min(out_rows - first);
+            let band =
+                Band { simd, y, x, out_rows, out_columns, pitch: plan.pitch, filter, bias, activation, first, rows };
             band.run(image, (input, output), out);
             first += rows;
         }
@@ -135,6 +143,8 @@ struct Band<'a, S: Simd> {
     simd: S,
     y: WindowAxis,
     x: WindowAxis,
+    out_rows: usize,
+    out_columns: usize,
     /// Pixels from one row of turned input to the next, padding included.
     pitch: usize,
     filter: &'a [f32],
@@ -147,7 +157,7 @@ struct Band<'a, S: Simd> {
 impl<S: Simd> Band<'_, S> {
     #[inline(always)]
     fn run(&self, image: &[f32], (input, output): (&mut [f32], &mut [f32]), out: &mut [f32]) {
-        let Self { y, x, .. } = *self;
+        let Self { y, out_rows, out_columns, .. } = *self;
         let top = (self.first * y.stride).saturating_sub(y.pad_before).min(y.input);
         let end = ((self.first + self.rows - 1) * y.stride + (y.kernel - 1) * y.dilation + 1)
             .saturating_sub(y.pad_before)
@@ -155,22 +165,22 @@ impl<S: Simd> Band<'_, S> {
             .max(top);
         self.turn_in(image, top..end, input);
         for row in 0..self.rows {
-            let target = &mut output[row * x.output() * S::f32s::LEN..(row + 1) * x.output() * S::f32s::LEN];
-            match x.stride {
+            let target = &mut output[row * out_columns * S::f32s::LEN..(row + 1) * out_columns * S::f32s::LEN];
+            match self.x.stride {
                 1 => self.row::<1>(row, top, input, target),
                 2 => self.row::<2>(row, top, input, target),
                 _ => self.row::<0>(row, top, input, target),
             }
         }
-        let plane = y.output() * x.output();
-        turn_out(self.simd, output, (out, plane), self.first * x.output()..(self.first + self.rows) * x.output());
+        let plane = out_rows * out_columns;
+        turn_out(self.simd, output, (out, plane), self.first * out_columns..(self.first + self.rows) * out_columns);
     }
 
     /// One row of outputs. `STRIDE` is that of the columns, or 0 when it is neither 1 nor 2.
     #[inline(always)]
     fn row<const STRIDE: usize>(&self, row: usize, top: usize, input: &[f32], target: &mut [f32]) {
         let lanes = S::f32s::LEN;
-        let mut left = self.x.output();
+        let mut left = self.out_columns;
         let mut at = 0;
         while left > 0 {
             let side = if STRIDE == 0 { 1 } else { left.min(SIDE) };
@@ -208,8 +218,8 @@ impl<S: Simd> Band<'_, S> {
             }
             let start = ((source - top) * self.pitch + at * x.stride) * lanes;
             let filter = &self.filter[ky * x.kernel * lanes..(ky + 1) * x.kernel * lanes];
-            for (kx, weight) in filter.chunks_exact(lanes).enumerate() {
-                let weight = S::f32s::from_slice(self.simd, weight);
+            for kx in 0..x.kernel {
+                let weight = S::f32s::from_slice(self.simd, &filter[kx * lanes..(kx + 1) * lanes]);
                 let run = &input[start + kx * x.dilation * lanes..][..((N - 1) * STRIDE + 1) * lanes];
                 for n in 0..N {
                     let pixel = S::f32s::from_slice(self.simd, &run[n * STRIDE * lanes..][..lanes]);
@@ -217,8 +227,8 @@ impl<S: Simd> Band<'_, S> {
                 }
             }
         }
-        for (sum, target) in sums.iter().zip(target.chunks_exact_mut(lanes)) {
-            self.activation.apply(self.simd, *sum).store_slice(target);
+        for n in 0..N {
+            self.activation.apply(self.simd, sums[n]).store_slice(&mut target[n * lanes..(n + 1) * lanes]);
         }
     }
 
@@ -235,14 +245,14 @@ impl<S: Simd> Band<'_, S> {
             let from = if run.end - at < lanes && run.len() >= lanes { run.end - lanes } else { at };
             let count = (run.end - from).min(lanes);
             let mut block = [S::f32s::splat(self.simd, 0.0); MAX_LANES];
-            for (channel, vector) in block.iter_mut().enumerate().take(channels.min(lanes)) {
-                *vector = load_some(self.simd, &image[channel * plane + from..][..count]);
+            for channel in 0..channels.min(lanes) {
+                block[channel] = load_some(self.simd, &image[channel * plane + from..][..count]);
             }
             transpose(self.simd, &mut block);
             let mut column = from % columns;
             let mut target = ((from / columns - rows.start) * self.pitch + column + self.x.pad_before) * lanes;
-            for vector in block.iter().take(count) {
-                vector.store_slice(&mut turned[target..target + lanes]);
+            for at in 0..count {
+                block[at].store_slice(&mut turned[target..target + lanes]);
                 target += lanes;
                 column += 1;
                 if column == columns {
@@ -253,17 +263,6 @@ impl<S: Simd> Band<'_, S> {
             at = from + count;
         }
     }
-}
-
-/// A vector whose first lanes are these.
-#[inline(always)]
-fn load_some<S: Simd>(simd: S, numbers: &[f32]) -> S::f32s {
-    if numbers.len() == S::f32s::LEN {
-        return S::f32s::from_slice(simd, numbers);
-    }
-    let mut padded = [0.0; MAX_LANES];
-    padded[..numbers.len()].copy_from_slice(numbers);
-    S::f32s::from_slice(simd, &padded[..S::f32s::LEN])
 }
 
 /// Turns pixels back into channels, `plane` apart, as the pixels `run` of each.
@@ -277,34 +276,18 @@ fn turn_out<S: Simd>(simd: S, turned: &[f32], (out, plane): (&mut [f32], usize),
         let count = (run.end - from).min(lanes);
         let mut block = [S::f32s::splat(simd, 0.0); MAX_LANES];
         let source = &turned[(from - run.start) * lanes..][..count * lanes];
-        for (vector, pixel) in block.iter_mut().zip(source.chunks_exact(lanes)) {
-            *vector = S::f32s::from_slice(simd, pixel);
+        for at in 0..count {
+            block[at] = S::f32s::from_slice(simd, &source[at * lanes..(at + 1) * lanes]);
         }
         transpose(simd, &mut block);
-        for (channel, vector) in block.iter().enumerate().take(channels.min(lanes)) {
+        for channel in 0..channels.min(lanes) {
             let pixels = &mut out[channel * plane + from..][..count];
             if count == lanes {
-                vector.store_slice(pixels);
+                block[channel].store_slice(pixels);
             } else {
-                pixels.copy_from_slice(&vector.as_slice()[..count]);
+                copy_short(&block[channel].as_slice()[..count], pixels);
             }
         }
         at = from + count;
-    }
-}
-
-/// Swaps rows and columns of the first `LEN` vectors: each round interleaves the upper half with the lower one.
-#[inline(always)]
-fn transpose<S: Simd>(_: S, block: &mut [S::f32s; MAX_LANES]) {
-    let half = S::f32s::LEN / 2;
-    let mut round = 1;
-    while round < S::f32s::LEN {
-        let mut next = *block;
-        for at in 0..half {
-            next[2 * at] = block[at].zip_low(block[at + half]);
-            next[2 * at + 1] = block[at].zip_high(block[at + half]);
-        }
-        *block = next;
-        round *= 2;
     }
 }

@@ -3,9 +3,16 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `activation.rs` | functions of one number that a kernel applies before it stores |
-//! | `tile.rs` | the block of a matrix product that stays in registers |
+//! | `activation.rs` | functions of one number that a kernel applies to its results |
+//! | `math.rs` | powers of e, and what is made of them |
+//! | `tile.rs` | the piece of a matrix product that stays in registers |
+//! | `block.rs` | rows times packed columns, stored with all that follows |
+//! | `aligned.rs` | floats that start at a line of the cache |
+//! | `turn.rs` | small blocks whose rows become columns |
 //! | `dense.rs` | rows times a weight matrix that was packed before |
+//! | `batched.rs` | products of matrices of which neither is constant |
+//! | `rows.rs` | what is done row by row: softmax, normalization |
+//! | `pool.rs` | the largest of a window, the sum of a plane |
 //! | `window.rs` | how a convolution walks over an image: padding, strides, dilations |
 //! | `conv.rs` | convolutions as a matrix product over a padded image that is never unfolded |
 //! | `depthwise.rs` | convolutions with one filter per channel |
@@ -15,13 +22,27 @@
 //!
 //! The vector code is compiled several times, for each level of instructions, and chosen when it runs.
 
+#![expect(
+    clippy::needless_range_loop,
+    reason = "by index, loops are inlined into the vector code whatever the build; iterators are not"
+)]
+
 mod activation;
+mod aligned;
+mod batched;
+mod block;
 mod conv;
 mod dense;
 mod depthwise;
+mod math;
+mod pool;
+mod rows;
 mod tile;
+mod turn;
 mod window;
 
+#[cfg(test)]
+mod rows_tests;
 #[cfg(test)]
 mod tests;
 
@@ -30,9 +51,12 @@ use std::{cell::RefCell, sync::LazyLock};
 use fearless_simd::{Level, Simd, dispatch, prelude::*};
 
 pub use activation::Activation;
+pub use batched::{Product, Products, Steps};
 pub use conv::{Conv, ConvWeights};
 pub use dense::{Dense, DenseWeights};
 pub use depthwise::Depthwise;
+pub use pool::{MaxPool, row_sums};
+pub use rows::{Added, Norm, softmax};
 pub use window::{Window, WindowAxis};
 
 /// Floats that may be read beyond the last one that counts, so that no vector load has to be cut short.
@@ -40,6 +64,9 @@ const SLACK: usize = 8 * 64;
 
 /// Floats of the buffer that a thread keeps.
 const MAX_KEPT: usize = 4 << 20;
+
+/// The most lanes that a vector has.
+const MAX_LANES: usize = 16;
 
 /// What this processor can do.
 fn level() -> Level {

@@ -7,11 +7,11 @@ use proptest::prelude::*;
 use crate::{Activation, Conv, ConvWeights, Dense, DenseWeights, Depthwise, Window, WindowAxis};
 
 /// Numbers between -1 and 1 that differ from each other.
-fn numbers(len: usize, seed: usize) -> Vec<f32> {
+pub(crate) fn numbers(len: usize, seed: usize) -> Vec<f32> {
     (0..len).map(|at| ((at * 7919 + seed * 104_729) % 2003) as f32 / 1001.5 - 1.0).collect()
 }
 
-fn axis() -> impl Strategy<Value = WindowAxis> {
+pub(crate) fn axis() -> impl Strategy<Value = WindowAxis> {
     (1..24_usize, 1..6_usize, 1..4_usize, 1..4_usize, 0..4_usize, 0..4_usize).prop_filter_map(
         "the filter fits",
         |(input, kernel, stride, dilation, pad_before, pad_after)| {
@@ -24,7 +24,9 @@ fn axis() -> impl Strategy<Value = WindowAxis> {
 fn activation() -> impl Strategy<Value = Activation> {
     static CLIPS: [Activation; 3] =
         [Activation::RELU, Activation::Clip(0.0, 1.0), Activation::Clip(-0.5, f32::INFINITY)];
-    prop_oneof![Just(Activation::Linear), proptest::sample::select(&CLIPS[..]), Just(Activation::HardSwish),]
+    static OTHERS: [Activation; 5] =
+        [Activation::HardSwish, Activation::Sigmoid, Activation::Tanh, Activation::Silu, Activation::Gelu];
+    prop_oneof![Just(Activation::Linear), proptest::sample::select(&CLIPS[..]), proptest::sample::select(&OTHERS[..]),]
 }
 
 /// Every tap of every output, one after the other. `groups` filters of `inputs` channels each.
@@ -55,7 +57,7 @@ fn convolve(
     out
 }
 
-fn close(ours: &[f32], expected: &[f32]) -> Result<(), TestCaseError> {
+pub(crate) fn close(ours: &[f32], expected: &[f32]) -> Result<(), TestCaseError> {
     prop_assert_eq!(ours.len(), expected.len());
     for (at, (a, b)) in ours.iter().zip(expected).enumerate() {
         prop_assert!((a - b).abs() <= 1e-4 + 1e-5 * b.abs(), "element {}: {} is not {}", at, a, b);
@@ -113,24 +115,27 @@ proptest! {
 
     #[test]
     fn products_are_what_the_loops_say(
-        rows in 1..40_usize, inner in 1..70_usize, outer in 1..150_usize, activation in activation(),
+        rows in 1..40_usize, inner in 1..70_usize, outer in 1..150_usize, activation in activation(), adds in any::<bool>(),
     ) {
         let (left, matrix, bias) = (numbers(rows * inner, 11), numbers(inner * outer, 12), numbers(outer, 13));
+        let other = adds.then(|| numbers(rows * outer, 14));
         let mut expected = Vec::new();
         for row in left.chunks_exact(inner) {
             for column in 0..outer {
                 let products = row.iter().enumerate();
                 let sum: f64 = products.map(|(k, x)| f64::from(*x) * f64::from(matrix[k * outer + column])).sum();
-                expected.push(activation.of(sum as f32 + bias[column]));
+                let added = other.as_ref().map_or(0.0, |other| other[expected.len()]);
+                expected.push(activation.of(sum as f32 + bias[column] + added));
             }
         }
         let dense = Dense::new(Arc::new(DenseWeights::new(&matrix, inner, outer)), &bias);
         let mut out = vec![f32::NAN; expected.len()];
-        dense.run(&left, &mut out, activation);
+        dense.run(&left, other.as_deref(), &mut out, activation);
         close(&out, &expected)?;
         // A row's answer is the same to the last bit whatever it is together with.
         let mut alone = vec![f32::NAN; outer];
-        dense.run(&left[(rows - 1) * inner..], &mut alone, activation);
+        let last = other.as_ref().map(|other| &other[(rows - 1) * outer..]);
+        dense.run(&left[(rows - 1) * inner..], last, &mut alone, activation);
         prop_assert_eq!(&alone[..], &out[(rows - 1) * outer..]);
     }
 }
@@ -141,10 +146,10 @@ fn many_rows_are_worked_off_in_blocks() {
     let (left, matrix) = (numbers(rows * inner, 1), numbers(inner * outer, 2));
     let dense = Dense::new(Arc::new(DenseWeights::new(&matrix, inner, outer)), &[]);
     let mut out = vec![f32::NAN; rows * outer];
-    dense.run(&left, &mut out, Activation::Linear);
+    dense.run(&left, None, &mut out, Activation::Linear);
     for (row, out) in left.chunks_exact(inner).zip(out.chunks_exact(outer)) {
         let mut alone = vec![f32::NAN; outer];
-        dense.run(row, &mut alone, Activation::Linear);
+        dense.run(row, None, &mut alone, Activation::Linear);
         assert_eq!(alone, out);
     }
 }

@@ -1,5 +1,5 @@
 //! The block of a matrix product that stays in registers: `MR` rows times `NV` vectors, summed over all of the inner dimension
-//! in one go, always in the same order, so that an element does not depend on the size of the batch. Called by `dense` and
+//! in one go, always in the same order, so that an element does not depend on the size of the batch. Called by `block` and
 //! `conv`.
 
 use fearless_simd::{Simd, prelude::*};
@@ -39,12 +39,12 @@ impl<const MR: usize> Left<MR> for Packed<'_, MR> {
 pub(crate) struct Rows<'a, const MR: usize>([&'a [f32]; MR]);
 
 impl<'a, const MR: usize> Rows<'a, MR> {
-    /// The first `MR` rows of `len` numbers.
+    /// The first `MR` rows, each the first `len` numbers of `step`.
     #[inline(always)]
-    pub(crate) fn new(matrix: &'a [f32], len: usize) -> Self {
+    pub(crate) fn new(matrix: &'a [f32], step: usize, len: usize) -> Self {
         let mut rows = [&matrix[..0]; MR];
         for (r, row) in rows.iter_mut().enumerate() {
-            *row = &matrix[r * len..][..len];
+            *row = &matrix[r * step..][..len];
         }
         Self(rows)
     }
@@ -57,7 +57,6 @@ impl<const MR: usize> Left<MR> for Rows<'_, MR> {
     }
 
     #[inline(always)]
-    #[expect(clippy::needless_range_loop, reason = "by index, the arrays stay in registers whatever is inlined")]
     fn at(self, k: usize) -> [f32; MR] {
         let mut numbers = [0.0; MR];
         for r in 0..MR {
@@ -76,7 +75,6 @@ pub(crate) struct Panels<'a> {
 
 impl<S: Simd, const NV: usize> Right<S, NV> for Panels<'_> {
     #[inline(always)]
-    #[expect(clippy::needless_range_loop, reason = "by index, the arrays stay in registers whatever is inlined")]
     fn load(self, simd: S, k: usize) -> [S::f32s; NV] {
         let lanes = S::f32s::LEN;
         let mut vectors = [S::f32s::splat(simd, 0.0); NV];

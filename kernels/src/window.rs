@@ -40,8 +40,12 @@ impl WindowAxis {
 pub struct Window {
     y: WindowAxis,
     x: WindowAxis,
-    /// The remainders by stride that taps have, (y, x).
-    phases: Vec<(usize, usize)>,
+    /// Rows and columns of the output, which take a division each.
+    output: (usize, usize),
+    /// Rows and columns of a split plane.
+    extent: (usize, usize),
+    /// The remainders by stride that taps have in y, with what that of x leaves of a row.
+    phases: Vec<(usize, Inside)>,
     /// Where each tap's run starts in a split plane.
     taps: Vec<usize>,
 }
@@ -63,13 +67,14 @@ impl Window {
                 taps.push(index * height * width + at_y / y.stride * width + at_x / x.stride);
             }
         }
-        Self { y, x, phases, taps }
+        let inside = |(phase_y, phase_x)| (phase_y, Inside::new(x, phase_x, width));
+        let phases = phases.into_iter().map(inside).collect();
+        Self { y, x, output: (y.output(), x.output()), extent: (height, width), phases, taps }
     }
 
     /// Rows and columns of the output.
-    #[inline]
     pub fn output(&self) -> (usize, usize) {
-        (self.y.output(), self.x.output())
+        self.output
     }
 
     /// Elements of one channel of the input.
@@ -79,7 +84,7 @@ impl Window {
 
     /// Elements of one channel of the output.
     pub fn output_len(&self) -> usize {
-        self.y.output() * self.x.output()
+        self.output.0 * self.output.1
     }
 
     /// Floats that are put aside to convolve an image of so many channels.
@@ -99,27 +104,26 @@ impl Window {
     /// Columns that a split plane has, of which the first ones are outputs.
     #[inline]
     pub(crate) fn pitch(&self) -> usize {
-        self.x.extent()
+        self.extent.1
     }
 
     /// Elements of a run of outputs, with the columns between rows.
     #[inline]
     pub(crate) fn run_len(&self) -> usize {
-        (self.y.output().max(1) - 1) * self.pitch() + self.x.output()
+        (self.output.0.max(1) - 1) * self.pitch() + self.output.1
     }
 
     /// Elements of one channel when it is split.
     pub(crate) fn split_len(&self) -> usize {
-        self.phases.len() * self.y.extent() * self.x.extent()
+        self.phases.len() * self.extent.0 * self.extent.1
     }
 
     /// Splits one channel. Padding is not written: `split` has to be zero where no element of the image goes.
     #[inline(always)]
     pub(crate) fn split(&self, channel: &[f32], split: &mut [f32]) {
         let pitch = self.pitch();
-        let planes = split.chunks_exact_mut((self.y.extent() * pitch).max(1));
-        for ((phase_y, phase_x), plane) in self.phases.iter().zip(planes) {
-            let inside = self.inside(*phase_x, pitch);
+        let planes = split.chunks_exact_mut((self.extent.0 * pitch).max(1));
+        for ((phase_y, inside), plane) in self.phases.iter().zip(planes) {
             for (at, row) in plane.chunks_exact_mut(pitch).enumerate() {
                 let y = (at * self.y.stride + phase_y).wrapping_sub(self.y.pad_before);
                 if y < self.y.input {
@@ -129,23 +133,26 @@ impl Window {
             }
         }
     }
-
-    /// Which columns of a split row are not padding.
-    fn inside(&self, phase: usize, pitch: usize) -> Inside {
-        let WindowAxis { input, stride, pad_before, .. } = self.x;
-        let first = pad_before.saturating_sub(phase).div_ceil(stride).min(pitch);
-        let from = (first * stride + phase).saturating_sub(pad_before).min(input);
-        let count = (input - from).div_ceil(stride).min(pitch - first);
-        Inside { first, from, count }
-    }
 }
 
+/// Which columns of a split row are not padding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Inside {
     /// The first column that is not padding.
     first: usize,
     /// Where in the input row it comes from.
     from: usize,
     count: usize,
+}
+
+impl Inside {
+    fn new(x: WindowAxis, phase: usize, pitch: usize) -> Self {
+        let WindowAxis { input, stride, pad_before, .. } = x;
+        let first = pad_before.saturating_sub(phase).div_ceil(stride).min(pitch);
+        let from = (first * stride + phase).saturating_sub(pad_before).min(input);
+        let count = (input - from).div_ceil(stride).min(pitch - first);
+        Self { first, from, count }
+    }
 }
 
 /// Every `stride`th element.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tract_onnx::tract_core::ops::{
-    cnn::{Conv, KernelFormat},
+    cnn::{Conv, KernelFormat, PoolSpec},
     nn::DataFormat,
 };
 use tract_onnx::tract_hir::internal::*;
@@ -104,7 +104,7 @@ impl See {
         if spec.strides().iter().chain(spec.dilations().iter()).any(|step| *step == 0) {
             return Ok(None);
         }
-        let axes = axes(op, sizes.hw_dims());
+        let axes = axes(&op.pool_spec, sizes.hw_dims());
         let window = Window::new(axes[0], axes[1]);
         let images = sizes.n().copied().unwrap_or(1);
         let whole = images * op.output_channels() * window.output_len() == shape.iter().product::<usize>();
@@ -115,8 +115,7 @@ impl See {
 }
 
 /// Rows and columns; a series is an image of one row.
-fn axes(op: &Conv, sizes: &[usize]) -> [WindowAxis; 2] {
-    let spec = &op.pool_spec;
+pub(super) fn axes(spec: &PoolSpec, sizes: &[usize]) -> [WindowAxis; 2] {
     let (strides, dilations) = (spec.strides(), spec.dilations());
     let axes = spec.computed_padding(sizes).into_iter().enumerate().map(|(axis, padding)| WindowAxis {
         input: sizes[axis],

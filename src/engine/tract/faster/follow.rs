@@ -94,11 +94,63 @@ impl<'a> Chain<'a> {
     }
 
     fn element_wise(&mut self, name: &str) -> bool {
-        if name != "HardSwish" || self.activation != Activation::Linear {
+        let Some(activation) = activation_of(name).filter(|_| self.activation == Activation::Linear) else {
             return false;
-        }
-        self.activation = Activation::HardSwish;
+        };
+        self.activation = activation;
         true
+    }
+
+    /// Takes along a number that all is multiplied by; 1 if there is none.
+    ///
+    /// # Errors
+    /// When the graph does not hold together.
+    pub(super) fn factor(&mut self) -> TractResult<f32> {
+        let Some((node, konst)) = self.constant("Mul")? else { return Ok(1.0) };
+        let Some(factor) = uniform(&konst) else { return Ok(1.0) };
+        self.end = OutletId::new(node, 0);
+        Ok(factor)
+    }
+
+    /// Takes along `len` numbers that the channels are multiplied by; empty if there are none.
+    ///
+    /// # Errors
+    /// When the graph does not hold together.
+    pub(super) fn factors(&mut self, len: usize) -> TractResult<Vec<f32>> {
+        let Some((node, konst)) = self.constant("Mul")? else { return Ok(Vec::new()) };
+        if konst.len() != len || !self.is_along_channels(&konst) {
+            return Ok(Vec::new());
+        }
+        self.end = OutletId::new(node, 0);
+        Ok(konst.try_as_plain_ram()?.as_slice::<f32>()?.to_vec())
+    }
+
+    /// Takes along constants that are added.
+    ///
+    /// # Errors
+    /// When the graph does not hold together.
+    pub(super) fn add_constants(&mut self) -> TractResult<()> {
+        while let Some((node, konst)) = self.constant("Add")? {
+            if !self.add_constant(&konst)? {
+                break;
+            }
+            self.end = OutletId::new(node, 0);
+        }
+        Ok(())
+    }
+
+    /// The only reader of the result, if it is a binary operator of this name with a constant.
+    fn constant(&self, name: &str) -> TractResult<Option<(usize, Arc<Tensor>)>> {
+        let Some(node) = self.next()? else { return Ok(None) };
+        let ([a, b], Some(op)) = (&node.inputs[..], node.op_as::<TypedBinOp>()) else { return Ok(None) };
+        let operand = if *a == self.end { b } else { a };
+        let fact = self.graph.outlet_fact(*operand)?;
+        let fits = op.1.is_none() && op.0.name() == name && fact.datum_type == f32::datum_type();
+        Ok(fact.konst.clone().filter(|_| fits).map(|konst| (node.id, konst)))
+    }
+
+    fn is_along_channels(&self, konst: &Tensor) -> bool {
+        konst.shape().iter().enumerate().all(|(axis, size)| *size == 1 || self.channels.contains(&axis))
     }
 
     /// Adds a constant to the bias if it is the same everywhere but along the channels.
@@ -107,9 +159,7 @@ impl<'a> Chain<'a> {
             self.bias.iter_mut().for_each(|bias| *bias += number);
             return Ok(true);
         }
-        let along = |axis: usize| self.channels.contains(&axis);
-        let fits = konst.len() == self.bias.len()
-            && konst.shape().iter().enumerate().all(|(axis, size)| *size == 1 || along(axis));
+        let fits = konst.len() == self.bias.len() && self.is_along_channels(konst);
         if fits {
             let numbers = konst.try_as_plain_ram()?;
             for (bias, number) in self.bias.iter_mut().zip(numbers.as_slice::<f32>()?) {
@@ -120,8 +170,20 @@ impl<'a> Chain<'a> {
     }
 }
 
+/// The activation that an operator of this name is.
+pub(super) fn activation_of(name: &str) -> Option<Activation> {
+    match name {
+        "HardSwish" => Some(Activation::HardSwish),
+        "Sigmoid" => Some(Activation::Sigmoid),
+        "Tanh" => Some(Activation::Tanh),
+        "Silu" => Some(Activation::Silu),
+        "GeluExact" => Some(Activation::Gelu),
+        _ => None,
+    }
+}
+
 /// The number that a constant consists of.
-fn uniform(konst: &Tensor) -> Option<f32> {
+pub(super) fn uniform(konst: &Tensor) -> Option<f32> {
     let numbers = konst.as_plain_ram()?;
     match numbers.as_slice::<f32>() {
         Ok([number]) => Some(*number),

@@ -5,6 +5,8 @@
 //! |---|---|
 //! | `convolution.rs` | convolutions of 32-bit floats over images |
 //! | `product.rs` | products with a constant matrix, however their axes are named |
+//! | `pairs.rs` | products of which neither side is constant |
+//! | `rowwise.rs` | softmax, normalization, sums, pooling, tensors put together |
 //! | `follow.rs` | what comes after either and is done in the same go: bias, residual, activation |
 //! | `operators.rs` | the operators that are put in |
 //! | `packings.rs` | packed weights, shared by the plans of all sizes |
@@ -13,7 +15,11 @@ mod convolution;
 mod follow;
 mod operators;
 mod packings;
+mod pairs;
 mod product;
+mod rowwise;
+#[cfg(test)]
+mod rowwise_tests;
 #[cfg(test)]
 mod tests;
 
@@ -21,7 +27,13 @@ use tract_onnx::{
     prelude::{TractResult, TypedModel},
     tract_core::{
         model::{Rewriter, TypedModelPatch, TypedOp},
-        ops::{cnn::Conv, einsum::EinSum},
+        ops::{
+            array::TypedConcat,
+            cnn::{Conv, MaxPool},
+            einsum::EinSum,
+            element_wise::ElementWiseOp,
+            nn::{Reduce, RmsNorm, Softmax},
+        },
     },
 };
 
@@ -32,17 +44,29 @@ pub(crate) use packings::Packings;
 /// # Errors
 /// When the graph does not hold together.
 pub(crate) fn rewrite(graph: &mut TypedModel, packings: &Packings) -> TractResult<()> {
+    // Before the sums in them are replaced.
+    let norms = Rewriter::<()>::default()
+        .with_rule_for::<RmsNorm>("norm", |(), graph, node, _, op| rowwise::norm(graph, node, op));
+    norms.rewrite(&(), graph)?;
     let rewriter = Rewriter::<Packings>::default()
         .with_rule_for::<Conv>("convolution", |packings, graph, node, _, op| {
             convolution::replace(packings, graph, node, op)
         })
-        .with_rule_for::<EinSum>("product", |packings, graph, node, _, op| product::replace(packings, graph, node, op));
-    rewriter.rewrite(packings, graph)
+        .with_rule_for::<EinSum>("product", |packings, graph, node, _, op| product::replace(packings, graph, node, op))
+        .with_rule_for::<Softmax>("softmax", |_, graph, node, _, op| rowwise::softmax(graph, node, op))
+        .with_rule_for::<Reduce>("sums", |_, graph, node, _, op| rowwise::sums(graph, node, op))
+        .with_rule_for::<MaxPool>("max pool", |_, graph, node, _, op| rowwise::max_pool(graph, node, op))
+        .with_rule_for::<TypedConcat>("concat", |_, graph, node, _, op| rowwise::concat(graph, node, op));
+    rewriter.rewrite(packings, graph)?;
+    // What has not become part of something else.
+    let maps = Rewriter::<()>::default()
+        .with_rule_for::<ElementWiseOp>("map", |(), graph, node, _, op| rowwise::map(graph, node, op));
+    maps.rewrite(&(), graph)
 }
 
-/// Where the weights of one of the operators here are, and their bytes; `None` for all others.
+/// Where what one of the operators here holds is, and its bytes; `None` for all others.
 pub(crate) fn part(op: &dyn TypedOp) -> Option<(usize, usize)> {
-    op.downcast_ref::<operators::Fused>().map(|fused| fused.kernel.part())
+    op.downcast_ref::<operators::Fused>().and_then(|fused| fused.kernel.part())
 }
 
 /// Floats that an operator may put aside while it runs; larger images are left to the graph library.

@@ -12,6 +12,7 @@ use super::{
     follow::Chain,
     operators::{Fused, Kernel},
     packings::{Form, Packings},
+    pairs,
 };
 use weir_kernels::{self as kernels, Conv, ConvWeights, Dense, DenseWeights, Window, WindowAxis};
 
@@ -23,14 +24,14 @@ pub(super) fn replace(packings: &Packings, graph: &TypedModel, node: &TypedNode,
     if !kernels::has_wide_vectors() {
         return Ok(None);
     }
-    let Some(seen) = See::new(graph, node, op)? else { return Ok(None) };
+    let Some(seen) = See::new(graph, node, op)? else { return pairs::replace(graph, node, op) };
     let Some(roles) = Roles::new(op, &seen) else { return Ok(None) };
     let (inner, outer) = (roles.size(&roles.summed), roles.size(&roles.outer));
     let mut chain = Chain::new(graph, node, roles.channels(), vec![0.0; outer]);
     let spatial = roles.size(&roles.after);
     let matrix = &seen.matrix;
     let kernel = if roles.after.is_empty() {
-        chain.follow(false)?;
+        chain.follow(true)?;
         let form = Form { axes: roles.order(matrix.rank(), [&roles.summed, &roles.outer]), groups: 0 };
         let weights = packings.dense(matrix, form, |matrix| DenseWeights::new(matrix, inner, outer))?;
         Kernel::Dense(Arc::new(Dense::new(weights, &chain.bias)))
@@ -117,7 +118,8 @@ impl Roles {
         let roles = Self { before, summed, outer, after };
         let outputs = roles.before.iter().chain(&roles.outer).chain(&roles.after).map(|place| place.output);
         let ordered = outputs.is_sorted();
-        (ordered && !roles.summed.is_empty() && !roles.outer.is_empty()).then_some(roles)
+        let columns = !roles.outer.is_empty() || roles.after.is_empty();
+        (ordered && !roles.summed.is_empty() && columns).then_some(roles)
     }
 
     fn size(&self, places: &[Place]) -> usize {

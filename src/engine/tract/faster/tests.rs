@@ -13,14 +13,14 @@ use tract_onnx::{
 use super::{Packings, rewrite};
 use weir_kernels as kernels;
 
-fn tensor(shape: &[usize], seed: usize) -> Tensor {
+pub(super) fn tensor(shape: &[usize], seed: usize) -> Tensor {
     let len = shape.iter().product();
     let numbers: Vec<f32> = (0..len).map(|at: usize| ((at * 7919 + seed) % 2003) as f32 / 1001.5 - 1.0).collect();
     Tensor::from_shape(shape, &numbers).unwrap()
 }
 
 /// Runs a graph of one input as it is and replaced; returns the names of the operators that were put in.
-fn agree(graph: TypedModel) -> Vec<String> {
+pub(super) fn agree(graph: TypedModel) -> Vec<String> {
     let shape = graph.input_fact(0).unwrap().shape.as_concrete().unwrap().to_vec();
     let input = tensor(&shape, 17).into_tvalue();
     let plain = graph.clone().into_optimized().unwrap().into_runnable().unwrap();

@@ -1,0 +1,104 @@
+//! The largest number of each window of an image, and sums of planes. Called by the engine `tract` of the gateway.
+
+use fearless_simd::{Simd, dispatch};
+
+use crate::{WindowAxis, level, rows::total, with_scratch};
+
+/// A window of which the largest number counts; padding counts for nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxPool {
+    /// Rows.
+    pub y: WindowAxis,
+    /// Columns.
+    pub x: WindowAxis,
+    /// Rows and columns of the output.
+    pub output: (usize, usize),
+}
+
+impl MaxPool {
+    /// Pools planes one after the other.
+    ///
+    /// # Panics
+    /// When the planes do not have the size of the window, or it has dilations.
+    pub fn run(&self, planes: &[f32], out: &mut [f32]) {
+        let (len, out_len) = (self.y.input * self.x.input, self.output.0 * self.output.1);
+        assert!(len > 0 && out_len > 0 && planes.len() / len * out_len == out.len(), "planes in and out agree");
+        assert!(self.y.dilation == 1 && self.x.dilation == 1, "taps are next to each other");
+        with_scratch(self.x.input, |row| {
+            dispatch!(level(), simd => planes_of(simd, self, (planes, out), row));
+        });
+    }
+}
+
+#[inline(always)]
+fn planes_of<S: Simd>(_: S, pool: &MaxPool, (planes, out): (&[f32], &mut [f32]), tallest: &mut [f32]) {
+    let MaxPool { y, x, output } = *pool;
+    let planes = planes.chunks_exact(y.input * x.input);
+    for (plane, out) in planes.zip(out.chunks_exact_mut(output.0 * output.1)) {
+        for (at, out) in out.chunks_exact_mut(output.1).enumerate() {
+            // First down the columns, then along the row that is left.
+            let first = (at * y.stride).saturating_sub(y.pad_before).min(y.input);
+            let end = (at * y.stride + y.kernel).saturating_sub(y.pad_before).clamp(first, y.input);
+            if first == end {
+                out.fill(f32::NEG_INFINITY);
+                continue;
+            }
+            tallest.copy_from_slice(&plane[first * x.input..(first + 1) * x.input]);
+            for row in first + 1..end {
+                let row = &plane[row * x.input..(row + 1) * x.input];
+                for column in 0..tallest.len() {
+                    tallest[column] = larger(tallest[column], row[column]);
+                }
+            }
+            along(x, tallest, out);
+        }
+    }
+}
+
+#[inline(always)]
+fn along(x: WindowAxis, row: &[f32], out: &mut [f32]) {
+    if (x.kernel, x.stride, x.pad_before) == (2, 2, 0) && row.len() >= out.len() * 2 {
+        let pairs = &row.as_chunks::<2>().0[..out.len()];
+        for at in 0..out.len() {
+            out[at] = larger(pairs[at][0], pairs[at][1]);
+        }
+        return;
+    }
+    for (at, out) in out.iter_mut().enumerate() {
+        let first = (at * x.stride).saturating_sub(x.pad_before).min(x.input);
+        let end = (at * x.stride + x.kernel).saturating_sub(x.pad_before).clamp(first, x.input);
+        let mut largest = f32::NEG_INFINITY;
+        for column in first..end {
+            largest = larger(largest, row[column]);
+        }
+        *out = largest;
+    }
+}
+
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
+}
+
+/// The sum of each run of `len` numbers, times `factor`.
+///
+/// # Panics
+/// When there are not `len` numbers for each sum.
+pub fn row_sums(numbers: &[f32], len: usize, factor: f32, sums: &mut [f32]) {
+    assert_eq!(numbers.len(), len * sums.len(), "each sum has its numbers");
+    if len > 0 {
+        dispatch!(level(), simd => sums_of(simd, numbers, (len, factor), sums));
+    }
+}
+
+#[inline(always)]
+fn sums_of<S: Simd>(simd: S, numbers: &[f32], (len, factor): (usize, f32), sums: &mut [f32]) {
+    for (numbers, sum) in numbers.chunks_exact(len).zip(sums) {
+        *sum = total(
+            simd,
+            numbers,
+            #[inline(always)]
+            |x| x,
+        ) * factor;
+    }
+}
