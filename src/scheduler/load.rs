@@ -8,6 +8,10 @@ use std::{
 
 use super::policy::Hands;
 
+/// This part of an estimated wait is added to it: estimates err, and neither a request that has not been read yet nor an answer
+/// that has not been written yet is in them. It costs no throughput, as long as something waits at all.
+const RESERVE: u32 = 4;
+
 /// The pool at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sight {
@@ -19,6 +23,40 @@ pub(crate) struct Sight {
     pub(crate) active: usize,
     /// When the next running batch is expected to end.
     pub(crate) soonest: Option<Instant>,
+    /// How much longer a worker takes from batch to batch than the batches are said to take.
+    pub(crate) pace: Pace,
+}
+
+/// How much longer a worker that is never idle takes from the beginning of a batch to that of the next than the batch is said
+/// to take: what is done between batches, and threads that share its core (those that refuse requests, under load) are in no
+/// profile. In 1,024ths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pace(u64);
+
+impl Pace {
+    /// As long as they are said to take.
+    const EVEN: Self = Self(1024);
+
+    /// Takes note of one batch. One that took more than four times as long as it should says no more than that.
+    pub(crate) fn note(&mut self, took: Duration, expected: Duration) {
+        let expected = expected.as_nanos().max(1);
+        let ratio = (took.as_nanos().saturating_mul(1024) / expected).clamp(512, 4096);
+        let ratio = u64::try_from(ratio).unwrap_or(Self::EVEN.0);
+        // An average over some sixteen batches.
+        self.0 = (self.0 * 15 + ratio).div_ceil(16);
+    }
+
+    /// What so much work takes.
+    fn stretch(self, time: Duration) -> Duration {
+        let times = u32::try_from(self.0.max(Self::EVEN.0)).unwrap_or(u32::MAX);
+        time.checked_mul(times).map_or(time, |time| time / 1024)
+    }
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self::EVEN
+    }
 }
 
 /// The last sight. Its parts are read one by one and may be of different moments: it is an estimate anyway.
@@ -31,6 +69,7 @@ pub(crate) struct Load {
     active: AtomicUsize,
     /// Nanoseconds after the epoch; 0 = nothing runs.
     soonest: AtomicU64,
+    pace: AtomicU64,
 }
 
 /// What a request adds to the load.
@@ -57,6 +96,7 @@ impl Load {
             waiting: AtomicU64::new(0),
             active: AtomicUsize::new(0),
             soonest: AtomicU64::new(0),
+            pace: AtomicU64::new(Pace::EVEN.0),
         }
     }
 
@@ -67,6 +107,7 @@ impl Load {
         self.active.store(sight.active, Relaxed);
         let soonest = sight.soonest.map_or(0, |at| nanos(at.saturating_duration_since(self.epoch)).max(1));
         self.soonest.store(soonest, Relaxed);
+        self.pace.store(sight.pace.0, Relaxed);
     }
 
     /// Batches that run.
@@ -84,6 +125,7 @@ impl Load {
                 0 => None,
                 nanos => Some(self.epoch + Duration::from_nanos(nanos)),
             },
+            pace: Pace(self.pace.load(Relaxed)),
         };
         estimate(&sight, ask, now)
     }
@@ -92,7 +134,8 @@ impl Load {
 /// How long a request would probably wait until a worker takes it: nothing while a worker that it may have is free and nothing
 /// is ahead of it; else until the next worker is free, and then for what is ahead of it and for the others' share. In the time
 /// that its servable gets for what is ahead and for the request itself, each of the other servables that have work gets as
-/// much, and no more than it has. An eighth is added: who is let in should be answered.
+/// much, and no more than it has. All that at the pace that batches have had lately, and [`RESERVE`] is added: who is let in
+/// should be answered.
 pub(crate) fn estimate(sight: &Sight, ask: &Ask, now: Instant) -> Duration {
     let last = usize::from(ask.slow && sight.hands.all > 1);
     if ask.ahead.is_zero() && sight.hands.free > last {
@@ -105,16 +148,16 @@ pub(crate) fn estimate(sight: &Sight, ask: &Ask, now: Instant) -> Duration {
     let rivals = sight.active.saturating_sub(usize::from(!ask.own.is_zero()));
     let turn = ask.ahead.saturating_add(ask.alone).saturating_mul(u32::try_from(rivals).unwrap_or(u32::MAX));
     let others = Duration::from_nanos(sight.waiting).saturating_sub(ask.own).min(turn);
-    let wait = residual.saturating_add(ask.ahead / workers).saturating_add(others / all);
-    wait.saturating_add(wait / 8)
+    let wait = sight.pace.stretch(residual.saturating_add(ask.ahead / workers).saturating_add(others / all));
+    wait.saturating_add(wait / RESERVE)
 }
 
 /// How long a request on an I/O thread would probably wait: for what is `ahead` of it, and for the `others` whose batches come
 /// in between. Servables take turns there batch by batch, so each of them runs one for every one of the `batches` that this
-/// servable runs until the request is in. An eighth is added.
+/// servable runs until the request is in. [`RESERVE`] is added.
 pub(crate) fn turns(ahead: Duration, others: Duration, batches: usize) -> Duration {
     let wait = ahead.saturating_add(others.saturating_mul(u32::try_from(batches).unwrap_or(u32::MAX)));
-    wait.saturating_add(wait / 8)
+    wait.saturating_add(wait / RESERVE)
 }
 
 fn nanos(time: Duration) -> u64 {
@@ -131,7 +174,7 @@ mod tests {
     }
 
     fn sight(free: usize, waiting: Duration, active: usize) -> Sight {
-        Sight { hands: Hands { free, all: 2 }, waiting: nanos(waiting), active, soonest: None }
+        Sight { hands: Hands { free, all: 2 }, waiting: nanos(waiting), active, soonest: None, pace: Pace::EVEN }
     }
 
     const ASK: Ask = Ask { ahead: Duration::ZERO, own: Duration::ZERO, alone: ms(2), parallel: 2, slow: false };
@@ -140,23 +183,41 @@ mod tests {
     fn waiting_is_estimated() {
         let now = Instant::now();
         let busy = Sight { soonest: Some(now + ms(8)), ..sight(0, Duration::ZERO, 0) };
-        assert_eq!(estimate(&busy, &ASK, now), ms(9));
+        assert_eq!(estimate(&busy, &ASK, now), ms(10));
         assert_eq!(estimate(&busy, &ASK, now + ms(20)), Duration::ZERO, "any moment now");
         let queue = Ask { ahead: ms(16), own: ms(16), ..ASK };
-        assert_eq!(estimate(&sight(0, ms(16), 1), &queue, now), ms(9), "two workers");
-        assert_eq!(estimate(&sight(0, ms(16), 1), &Ask { parallel: 1, ..queue }, now), ms(18));
+        assert_eq!(estimate(&sight(0, ms(16), 1), &queue, now), ms(10), "two workers");
+        assert_eq!(estimate(&sight(0, ms(16), 1), &Ask { parallel: 1, ..queue }, now), ms(20));
         // Another servable has a second's work: of that, only as much as this one has is in the way.
-        assert_eq!(estimate(&sight(0, ms(1016), 2), &queue, now), (ms(16) / 2 + ms(18) / 2) * 9 / 8);
-        assert_eq!(estimate(&sight(0, ms(4), 1), &ASK, now), (ms(2) / 2) * 9 / 8);
+        assert_eq!(estimate(&sight(0, ms(1016), 2), &queue, now), (ms(16) / 2 + ms(18) / 2) * 5 / 4);
+        assert_eq!(estimate(&sight(0, ms(4), 1), &ASK, now), (ms(2) / 2) * 5 / 4);
         let slow = Ask { slow: true, ..ASK };
-        assert_eq!(estimate(&Sight { soonest: Some(now + ms(8)), ..sight(1, ms(0), 0) }, &slow, now), ms(9));
+        assert_eq!(estimate(&Sight { soonest: Some(now + ms(8)), ..sight(1, ms(0), 0) }, &slow, now), ms(10));
+    }
+
+    #[test]
+    fn a_worker_that_gets_less_than_a_core_is_waited_for_longer() {
+        let now = Instant::now();
+        let queue = Ask { ahead: ms(16), own: ms(16), ..ASK };
+        let at = |pace| estimate(&Sight { pace, ..sight(0, ms(16), 1) }, &queue, now);
+        let mut pace = Pace::default();
+        (0..100).for_each(|_| pace.note(ms(2), ms(2)));
+        assert_eq!(at(pace), ms(10));
+        // A quarter of the time goes elsewhere.
+        (0..100).for_each(|_| pace.note(Duration::from_micros(2500), ms(2)));
+        assert!((at(pace).as_secs_f64() / 12.5e-3 - 1.0).abs() < 0.02, "{:?}", at(pace));
+        pace.note(Duration::from_secs(3600), ms(2));
+        assert!(at(pace) < ms(16), "one stall is not the rule: {:?}", at(pace));
+        (0..100).for_each(|_| pace.note(ms(1), ms(2)));
+        assert_eq!(at(pace), ms(10), "faster is not believed: the profile will say so");
+        pace.note(ms(1), Duration::ZERO);
     }
 
     #[test]
     fn on_an_io_thread_everybody_has_a_turn_before() {
         assert_eq!(turns(Duration::ZERO, Duration::ZERO, 1), Duration::ZERO);
-        assert_eq!(turns(Duration::ZERO, ms(8), 1), ms(9), "others only");
-        assert_eq!(turns(ms(16), ms(8), 3), ms(45), "two batches ahead, and its own");
+        assert_eq!(turns(Duration::ZERO, ms(8), 1), ms(10), "others only");
+        assert_eq!(turns(ms(16), ms(8), 3), ms(50), "two batches ahead, and its own");
         assert_eq!(turns(Duration::MAX, ms(8), usize::MAX), Duration::MAX);
     }
 

@@ -9,7 +9,7 @@
 //! | `lane`, `admission`, `room` | the way in: whether a request may wait, and how many may |
 //! | `queue` | what waits, and which of it makes up the next batch (pure) |
 //! | `local`, `home` | the local lane, and the way back to an I/O thread |
-//! | `pool`, `policy`, `load`, `meeting` | the pool lane: whose turn it is (pure), what it looks like from outside, who is woken |
+//! | `pool`, `hand`, `policy`, `load`, `meeting` | the pool lane: whose turn it is (pure), what it looks like from outside, who is woken |
 //! | `worker`, `watchdog`, `promise` | those who run its batches, those who watch them, and who answers when both could |
 //! | `core`, `batch`, `job`, `sessions` | one servable, and the execution of a batch |
 //! | `circuit` | whether a servable that fails is asked at all |
@@ -26,6 +26,7 @@ mod circuit;
 mod compiler;
 mod core;
 mod costs;
+mod hand;
 mod home;
 mod job;
 mod lane;

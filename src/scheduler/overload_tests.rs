@@ -102,6 +102,40 @@ async fn on_an_io_thread_what_waits_for_other_models_counts_too() {
 }
 
 #[tokio::test]
+async fn a_worker_that_is_slower_than_the_profile_says_is_waited_for_longer() {
+    // Runs are said to take 10 us a row and take a hundred times as long.
+    let costs: fn(usize) -> Duration = |rows| Duration::from_micros(10 * rows as u64);
+    let f = with_lane(SchedulerOptions { costs: Some(costs), ..slow(1) }, batching(1), Merging::Proved);
+    f.warm().await;
+    f.script.delay(Duration::from_millis(1));
+    let blocker = f.block().await;
+    let waiting: Vec<_> = (0..60).map(|_| spawn(&f, 1.0, 1, Terms::default())).collect();
+    until("they wait", || f.lane.queued_rows() == 60).await;
+    f.script.open();
+    for task in waiting.into_iter().chain([blocker]) {
+        task.await.unwrap().unwrap();
+    }
+    let blocker = f.block().await;
+    let waiting: Vec<_> = (0..200).map(|_| spawn(&f, 1.0, 1, Terms::default())).collect();
+    until("they wait again", || f.lane.queued_rows() == 200).await;
+    // By the profile alone that were 2.5 ms. Where this thread is put aside for as long, it asks again.
+    let refused = tokio::time::timeout(Duration::from_secs(20), async {
+        loop {
+            let error = f.lane.run(rows(1.0, 1), within(Duration::from_millis(6))).await.unwrap_err();
+            if error.code() == ErrorCode::Overloaded {
+                break;
+            }
+        }
+    });
+    refused.await.expect("it is refused at once");
+    f.script.open();
+    for task in waiting.into_iter().chain([blocker]) {
+        task.await.unwrap().unwrap();
+    }
+    f.scheduler.shutdown();
+}
+
+#[tokio::test]
 async fn a_free_worker_refuses_nobody_who_has_time_for_a_run() {
     let f = fixture(1, batching(8), Merging::Proved);
     f.warm().await;

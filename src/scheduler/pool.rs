@@ -10,11 +10,11 @@ use std::{
 
 use super::{
     core::Core,
-    job::{Job, Reply},
-    load::{Load, Sight},
+    hand::{Hand, Owed, Run},
+    job::Job,
+    load::{Load, Pace, Sight},
     meeting::{Found, Meeting},
     policy::{self, Hands, Pick, QUANTUM, Recent, SLOW, View},
-    promise::Promise,
     queue::{Queue, Taken},
 };
 use crate::types::Error;
@@ -43,6 +43,7 @@ struct State {
     waiting: u64,
     /// Threads that were replaced and have not come back.
     replaced: usize,
+    pace: Pace,
 }
 
 #[derive(Debug)]
@@ -57,30 +58,6 @@ struct PoolLane {
     /// What everything that waits takes, in nanoseconds.
     waiting: u64,
 }
-
-/// A place for a worker.
-#[derive(Debug)]
-struct Hand {
-    /// Whose it is; a thread that has been replaced has another.
-    token: u64,
-    owed: Arc<Owed>,
-    run: Option<Run>,
-    /// Its run does not end and it could not be replaced.
-    lost: bool,
-}
-
-/// A batch that runs.
-#[derive(Debug)]
-struct Run {
-    core: Arc<Core>,
-    since: Instant,
-    expected: Duration,
-    /// When it counts as stuck.
-    bound: Instant,
-}
-
-/// The answers that a worker's batch owes.
-pub(crate) type Owed = Promise<Vec<Reply>>;
 
 /// A worker thread, as the pool knows it.
 #[derive(Debug)]
@@ -117,8 +94,8 @@ impl Pool {
         let pool = Self { meeting: Meeting::default(), load: Load::new(workers) };
         let start = |index| Worker { index, token: 0, owed: Arc::default() };
         let workers: Vec<Worker> = (0..workers).map(start).collect();
-        let hand = |worker: &Worker| Hand { token: 0, owed: Arc::clone(&worker.owed), run: None, lost: false };
-        pool.meeting.announce(|state| state.hands = workers.iter().map(hand).collect());
+        let hands = || workers.iter().map(|worker| Hand::new(Arc::clone(&worker.owed))).collect();
+        pool.meeting.announce(|state| state.hands = hands());
         (pool, workers)
     }
 
@@ -206,8 +183,8 @@ impl Pool {
                     None => Found::Nothing(Some(now)),
                 },
                 _ if state.stopping && state.ready.is_empty() => Found::Work { work: Assignment::Stop, more: false },
-                Pick::Wait(until) => Found::Nothing(Some(until)),
-                Pick::Idle => Found::Nothing(None),
+                Pick::Wait(until) => state.rest(worker.index, Some(until)),
+                Pick::Idle => state.rest(worker.index, None),
             }
         })
     }
@@ -265,7 +242,16 @@ impl State {
             waiting: self.waiting,
             active: self.ready.len(),
             soonest: runs.map(|run| run.since + run.expected).min(),
+            pace: self.pace,
         }
+    }
+
+    /// The worker has nothing to do until then.
+    fn rest(&mut self, worker: usize, until: Option<Instant>) -> Found<Assignment> {
+        if let Some(hand) = self.hands.get_mut(worker) {
+            hand.last = None;
+        }
+        Found::Nothing(until)
     }
 
     /// Grants what the pick says, takes a batch of the servable at `index`, and notes that the worker runs it.
@@ -293,7 +279,8 @@ impl State {
         let before = lane.weigh();
         self.waiting = self.waiting.saturating_sub(before).saturating_add(lane.waiting);
         let bound = at + core.patience(expected);
-        self.hands.get_mut(worker)?.run = Some(Run { core: Arc::clone(&core), since: at, expected, bound });
+        let run = Run { core: Arc::clone(&core), since: at, expected, bound };
+        self.hands.get_mut(worker)?.begin(run, &mut self.pace);
         Some(Assignment::Batch { core, taken, at })
     }
 
@@ -343,6 +330,7 @@ impl State {
             Worker { index, token: hand.token, owed: Arc::clone(&hand.owed) }
         });
         hand.lost = replacement.is_none();
+        hand.last = None;
         self.replaced += usize::from(replaceable);
         if let Some(lane) = self.lanes.get_mut(&run.core.key) {
             lane.running = lane.running.saturating_sub(1);

@@ -1,7 +1,7 @@
 //! A worker thread: takes batches from the pool, runs them with its own sessions, and sends the answers home. The pool starts
 //! as many as there are cores, and `watchdog` starts another in the place of one whose run does not end.
 
-use std::sync::Arc;
+use std::{sync::Arc, thread};
 
 use super::{
     core::Core,
@@ -52,6 +52,9 @@ fn run(
     // Nothing is owed any more when the watchdog has answered meanwhile.
     if let Some(replies) = worker.owed.claim() {
         send_home(replies.into_iter().zip(results).map(|(reply, result)| reply.with(result)).collect());
+        // Where I/O threads and workers share cores, the next batch would begin before anybody has been told of this one,
+        // and the system may let it run for milliseconds.
+        thread::yield_now();
     }
     if opened {
         pool.refuse(core.key, &core.broken(at));
