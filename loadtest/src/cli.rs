@@ -78,11 +78,11 @@ pub(crate) struct MakeModelsArgs {
     /// Copies of the tiny model with weights of their own, load-copy-0001 and so on.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=9999))]
     pub(crate) copies: u32,
-    /// Convolutions of load-cnn and load-flood: 40 take 2 to 3 ms a row on one core of a server CPU.
-    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    /// Convolutions of load-cnn and load-flood: 72 take 2 to 3 ms a row on one core of a server CPU.
+    #[arg(long, default_value_t = 72, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) cnn_layers: u32,
-    /// Convolutions of load-slow: 144 take about half a second a row there.
-    #[arg(long, default_value_t = 144, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    /// Convolutions of load-slow: 360 take about half a second a row there.
+    #[arg(long, default_value_t = 360, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) slow_layers: u32,
 }
 
