@@ -1,17 +1,17 @@
 //! A version's files in memory: the model, the files it keeps tensors in, the golden answers, and digests of all that. What the
 //! manifest lists must be what is there. Called by the loader, which hands the artifact to an engine.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path};
 
 use bytes::Bytes;
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 
 use super::{
     external::external_files,
-    files::{Content, Folder},
+    files::Folder,
     manifest::{MANIFEST_JSON, Manifest},
-    publish::hex,
     source::Place,
+    sums::{Files, Summing},
 };
 use crate::{
     engine::{Artifact, ArtifactKind, LoadError},
@@ -43,10 +43,14 @@ pub struct Bundle {
     pub artifact: Artifact,
     /// The text of `golden.json`, where there is one.
     pub golden: Option<String>,
-    /// SHA-256 of the model file, in hexadecimal.
-    pub digest: Arc<str>,
-    /// SHA-256 over everything that was read: equal when nothing that matters has changed.
-    pub fingerprint: Arc<str>,
+    /// The digests of all that was read.
+    pub sums: Summing,
+}
+
+/// A file in memory.
+struct Read {
+    bytes: Bytes,
+    hard_links: u64,
 }
 
 /// Reads a version.
@@ -59,20 +63,18 @@ pub fn read_bundle(shelf: Shelf<'_>) -> Result<Bundle, LoadError> {
         Place::Folder => folder.child(&shelf.version.to_string())?,
         Place::Bare => folder,
     };
-    let mut reader = Reader { folder, left: shelf.max_bytes, manifest: None, digests: BTreeMap::new() };
+    let mut reader = Reader { folder, left: shelf.max_bytes, manifest: None, files: Files::default() };
     reader.read_manifest()?;
     let Some(model) = reader.read(shelf.model_filename)? else {
         return Err(LoadError::new(format!("{}: not found", shelf.model_filename)));
     };
     reader.must_be_listed(shelf.model_filename)?;
-    let model = Bytes::from(model.bytes);
-    let side_files = reader.side_files(&model)?;
+    let side_files = reader.side_files(&model.bytes)?;
     let golden = reader.golden()?;
     reader.all_listed_are_there()?;
-    let digest = reader.digests.get(shelf.model_filename).map_or_else(String::new, |digest| hex(digest));
-    let fingerprint = reader.fingerprint();
-    let artifact = Artifact { kind: ArtifactKind::Onnx, bytes: model, side_files };
-    Ok(Bundle { artifact, golden, digest: digest.into(), fingerprint: fingerprint.into() })
+    let sums = reader.files.sum(shelf.model_filename);
+    let artifact = Artifact { kind: ArtifactKind::Onnx, bytes: model.bytes, side_files };
+    Ok(Bundle { artifact, golden, sums })
 }
 
 struct Reader {
@@ -80,7 +82,7 @@ struct Reader {
     /// Bytes that may still be read.
     left: u64,
     manifest: Option<Manifest>,
-    digests: BTreeMap<String, [u8; 32]>,
+    files: Files,
 }
 
 impl Reader {
@@ -90,15 +92,19 @@ impl Reader {
     }
 
     /// A file that agrees with the manifest, as far as that lists it; `None` when there is none.
-    fn read(&mut self, name: &str) -> Result<Option<Content>, LoadError> {
+    fn read(&mut self, name: &str) -> Result<Option<Read>, LoadError> {
         let Some(content) = self.folder.read(name, self.left)? else { return Ok(None) };
         self.left = self.left.saturating_sub(content.stamp.size());
-        let digest: [u8; 32] = Sha256::digest(&content.bytes).into();
+        let bytes = Bytes::from(content.bytes);
         if let Some(manifest) = &self.manifest {
+            // No engine sees what is not what was published.
+            let digest: [u8; 32] = Sha256::digest(&bytes).into();
             manifest.check(name, content.stamp.size(), &digest)?;
+            self.files.add_known(name, digest);
+        } else {
+            self.files.add(name, &bytes);
         }
-        self.digests.insert(name.to_owned(), digest);
-        Ok(Some(content))
+        Ok(Some(Read { bytes, hard_links: content.hard_links }))
     }
 
     /// A manifest that leaves out what the model is made of promises nothing.
@@ -127,36 +133,26 @@ impl Reader {
                 )));
             }
             self.must_be_listed(&name)?;
-            files.insert(name, Bytes::from(content.bytes));
+            files.insert(name, content.bytes);
         }
         Ok(files)
     }
 
     fn golden(&mut self) -> Result<Option<String>, LoadError> {
         let Some(content) = self.read(GOLDEN_JSON)? else { return Ok(None) };
-        let text = String::from_utf8(content.bytes);
-        text.map(Some).map_err(|_| LoadError::new(format!("{GOLDEN_JSON}: is not UTF-8")))
+        let text = std::str::from_utf8(&content.bytes);
+        text.map(|text| Some(text.to_owned())).map_err(|_| LoadError::new(format!("{GOLDEN_JSON}: is not UTF-8")))
     }
 
     /// Files that nothing here reads must be right too: whoever listed them relies on them.
     fn all_listed_are_there(&mut self) -> Result<(), LoadError> {
         let listed: Vec<_> = self.manifest.iter().flat_map(Manifest::names).map(str::to_owned).collect();
         for name in listed {
-            if !self.digests.contains_key(&name) && self.read(&name)?.is_none() {
+            if !self.files.contains(&name) && self.read(&name)?.is_none() {
                 return Err(LoadError::new(format!("{MANIFEST_JSON}: {name}: not found")));
             }
         }
         Ok(())
-    }
-
-    fn fingerprint(&self) -> String {
-        let mut all = Sha256::new();
-        for (name, digest) in &self.digests {
-            all.update((name.len() as u64).to_le_bytes());
-            all.update(name);
-            all.update(digest);
-        }
-        hex(&all.finalize())
     }
 }
 

@@ -16,6 +16,7 @@ use super::{
     engines::Engines,
     servable::Servable,
     source::Place,
+    sums::Sums,
     times::LoadClock,
 };
 use crate::{
@@ -75,21 +76,27 @@ impl Loader {
     fn load_here(&self, order: &Order) -> Result<Loaded, LoadError> {
         let mut clock = LoadClock::start();
         let spec = &order.config.spec;
-        let Bundle { artifact, golden, digest, fingerprint } = read_bundle(Shelf {
+        let Bundle { artifact, golden, mut sums } = read_bundle(Shelf {
             folder: &order.folder,
             version: order.id.version,
             place: order.place,
             model_filename: &spec.model_filename,
             max_bytes: self.max_bytes,
         })?;
-        if order.known.as_ref() == Some(&fingerprint) {
-            return Ok(Loaded::Same);
+        if let Some(known) = &order.known {
+            let read = sums.wait()?;
+            if read.fingerprint == *known {
+                return Ok(Loaded::Same);
+            }
+            sums = read.into();
         }
         clock.stage(|times| &mut times.read);
         let goods = Goods { order, artifact: &artifact, golden: golden.as_deref(), probe: self.engines.probe() };
         let (candidate, selection) = self.engines.load(&goods)?;
         clock.engine(candidate.times);
         drop(artifact);
+        let Sums { digest, fingerprint } = sums.wait()?;
+        clock.stage(|times| &mut times.read);
         selection.log(&order.id);
         let in_file = |error: LoadError| in_file(&spec.model_filename, &error);
         let inputs = candidate.golden_inputs();

@@ -30,6 +30,7 @@ pub mod servable;
 pub mod settle;
 pub mod snapshot;
 pub mod source;
+pub mod sums;
 pub mod times;
 mod trial;
 mod version;
