@@ -130,16 +130,15 @@ fn is_tall<S: Simd>(_: S) -> bool {
 }
 
 fn pack<const MR: usize>(weights: &[f32], outputs: usize, inner: usize) -> Vec<[f32; MR]> {
-    let mut packed = Vec::new();
-    for group in weights.chunks_exact((outputs * inner).max(1)) {
+    let groups = weights.chunks_exact((outputs * inner).max(1));
+    let mut packed = Vec::with_capacity(groups.len() * outputs.div_ceil(MR) * inner);
+    let none = vec![0.0; inner];
+    for group in groups {
         for block in group.chunks(MR * inner) {
-            packed.extend((0..inner).map(|k| {
-                let mut numbers = [0.0; MR];
-                for (number, filter) in numbers.iter_mut().zip(block.chunks_exact(inner)) {
-                    *number = filter[k];
-                }
-                numbers
-            }));
+            // Filters that the last block lacks are zeros.
+            let mut filters = [&none[..]; MR];
+            filters.iter_mut().zip(block.chunks_exact(inner)).for_each(|(filter, given)| *filter = given);
+            packed.extend((0..inner).map(|k| filters.map(|filter| filter[k])));
         }
     }
     packed

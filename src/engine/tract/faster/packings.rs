@@ -64,7 +64,13 @@ fn shared<W>(
     if let Some(packed) = kept.lock().get(&key).and_then(|entry| entry.packed.upgrade()) {
         return Ok(packed);
     }
-    let ordered = Tensor::clone(tensor).permute_axes(&key.1.axes)?;
+    let moved;
+    let ordered = if key.1.axes.is_sorted() {
+        &**tensor
+    } else {
+        moved = Tensor::clone(tensor).permute_axes(&key.1.axes)?;
+        &moved
+    };
     let packed = Arc::new(pack(ordered.try_as_plain_ram()?.as_slice::<f32>()?));
     let entry = Entry { constant: Arc::downgrade(tensor), packed: Arc::downgrade(&packed) };
     let mut kept = kept.lock();
