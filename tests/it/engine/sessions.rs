@@ -132,3 +132,22 @@ fn sessions_of_one_plan_run_side_by_side() {
     });
     assert_eq!(got, want);
 }
+
+/// What a compiled size holds is at least its weights, and not many times as much; sizes may share all of it.
+#[test]
+fn plans_know_what_they_hold() {
+    for name in ["torch-mlp", "torch-cnn"] {
+        let folder = root().join("tests/exporters").join(name).join("1");
+        let file = artifact(&folder).bytes.len();
+        let model = load(&folder).unwrap();
+        let held = |sizes: &[usize]| -> usize {
+            let plans = sizes.iter().map(|rows| model.plan(Some(*rows)).unwrap());
+            let plans: Vec<_> = plans.collect();
+            let parts: BTreeMap<_, _> = plans.iter().flat_map(|plan| plan.parts()).collect();
+            parts.values().sum()
+        };
+        let (one, three) = (held(&[1]), held(&[1, 8, 32]));
+        assert!(one * 4 > file * 3 && one < 4 * file, "{name}: {one} of {file}");
+        assert!((one..=3 * one + file).contains(&three), "{name}: {one}, {three}");
+    }
+}
