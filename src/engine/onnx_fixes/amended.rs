@@ -5,19 +5,16 @@ use std::fmt;
 
 use tract_onnx::tract_hir::internal::*;
 
+/// What nodes that were added give.
+pub(super) type Wired = TractResult<TVec<OutletId>>;
+
 /// What is put into the typed graph.
 pub(super) trait Rewire: Clone + fmt::Debug + Send + Sync + 'static {
     /// Adds the nodes for `inputs` under names that begin with `prefix`; `original` knows the library's way.
     ///
     /// # Errors
     /// When it cannot take these inputs.
-    fn wire(
-        &self,
-        original: &dyn Expansion,
-        prefix: &str,
-        model: &mut TypedModel,
-        inputs: &[OutletId],
-    ) -> TractResult<TVec<OutletId>>;
+    fn wire(&self, original: &dyn Expansion, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> Wired;
 }
 
 /// An operator with other nodes.

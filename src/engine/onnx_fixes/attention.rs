@@ -6,7 +6,7 @@ use tract_onnx::{model::ParsingContext, pb::NodeProto, tract_hir::internal::*};
 use super::{
     super::operator::{Fact, Known, Operator, ints, need, node},
     Built,
-    amended::{Rewire, amended},
+    amended::{Rewire, Wired, amended},
     built, original,
 };
 
@@ -55,13 +55,7 @@ struct ByMask {
 }
 
 impl Rewire for ByMask {
-    fn wire(
-        &self,
-        own: &dyn Expansion,
-        prefix: &str,
-        model: &mut TypedModel,
-        inputs: &[OutletId],
-    ) -> TractResult<TVec<OutletId>> {
+    fn wire(&self, own: &dyn Expansion, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> Wired {
         let mask = inputs.get(MASK).context("expected a mask, got none")?;
         let boolean = model.outlet_fact(*mask)?.datum_type == DatumType::Bool;
         if boolean { own.wire(prefix, model, inputs) } else { self.library.wire(prefix, model, inputs) }

@@ -10,7 +10,7 @@ use tract_onnx::{
 
 use super::super::operator::{Built, Fact, Known, Operator, need, typed};
 use super::{
-    amended::{Rewire, amended},
+    amended::{Rewire, Wired, amended},
     built, original,
 };
 
@@ -43,13 +43,7 @@ pub(super) fn exact(
 struct Divide;
 
 impl Rewire for Divide {
-    fn wire(
-        &self,
-        original: &dyn Expansion,
-        prefix: &str,
-        model: &mut TypedModel,
-        inputs: &[OutletId],
-    ) -> TractResult<TVec<OutletId>> {
+    fn wire(&self, original: &dyn Expansion, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> Wired {
         let datum = |input: &OutletId| Ok(model.outlet_fact(*input)?.datum_type);
         let datums = inputs.iter().map(datum).collect::<TractResult<Vec<_>>>()?;
         if datums.iter().all(|datum| datum.is_float() && *datum == datums[0]) {

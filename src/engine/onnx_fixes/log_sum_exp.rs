@@ -15,7 +15,7 @@ use tract_onnx::{
 
 use super::{
     Built,
-    amended::{Rewire, amended},
+    amended::{Rewire, Wired, amended},
     original,
 };
 
@@ -61,13 +61,7 @@ impl LogSumExp {
 }
 
 impl Rewire for LogSumExp {
-    fn wire(
-        &self,
-        original: &dyn Expansion,
-        prefix: &str,
-        model: &mut TypedModel,
-        inputs: &[OutletId],
-    ) -> TractResult<TVec<OutletId>> {
+    fn wire(&self, original: &dyn Expansion, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> Wired {
         let fact = model.outlet_fact(inputs[0])?.clone();
         let axes = self.axes(model, inputs)?;
         let (Some(axes), true) = (axes, fact.datum_type.is_float()) else {

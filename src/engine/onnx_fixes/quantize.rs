@@ -14,7 +14,7 @@ use tract_onnx::{
 
 use super::{
     Built,
-    amended::{Rewire, amended},
+    amended::{Rewire, Wired, amended},
     divide, original,
 };
 
@@ -68,13 +68,7 @@ impl Linear {
 }
 
 impl Rewire for Linear {
-    fn wire(
-        &self,
-        original: &dyn Expansion,
-        prefix: &str,
-        model: &mut TypedModel,
-        inputs: &[OutletId],
-    ) -> TractResult<TVec<OutletId>> {
+    fn wire(&self, original: &dyn Expansion, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> Wired {
         if self.is_original(model, inputs)? {
             return original.wire(prefix, model, inputs);
         }

@@ -4,7 +4,7 @@ use tract_onnx::{model::ParsingContext, pb::NodeProto, tract_hir::internal::*};
 
 use super::{
     Built,
-    amended::{Rewire, amended},
+    amended::{Rewire, Wired, amended},
     built, original,
 };
 
@@ -28,13 +28,7 @@ struct ByColumn {
 }
 
 impl Rewire for ByColumn {
-    fn wire(
-        &self,
-        _: &dyn Expansion,
-        prefix: &str,
-        model: &mut TypedModel,
-        inputs: &[OutletId],
-    ) -> TractResult<TVec<OutletId>> {
+    fn wire(&self, _: &dyn Expansion, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> Wired {
         let shape = model.outlet_fact(inputs[0])?.shape.to_tvec();
         let [_, channels, height, width] = &shape[..] else {
             bail!("expected an input of 4 dimensions, got {}", shape.len());
