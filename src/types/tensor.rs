@@ -76,7 +76,23 @@ impl DType {
 
     /// Reads a wire name; `None` when there is no such type. Case matters.
     pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|dtype| dtype.as_str() == text)
+        Some(match text {
+            "BOOL" => DType::Bool,
+            "UINT8" => DType::Uint8,
+            "UINT16" => DType::Uint16,
+            "UINT32" => DType::Uint32,
+            "UINT64" => DType::Uint64,
+            "INT8" => DType::Int8,
+            "INT16" => DType::Int16,
+            "INT32" => DType::Int32,
+            "INT64" => DType::Int64,
+            "FP16" => DType::Fp16,
+            "BF16" => DType::Bf16,
+            "FP32" => DType::Fp32,
+            "FP64" => DType::Fp64,
+            "BYTES" => DType::Bytes,
+            _ => return None,
+        })
     }
 
     /// Bytes per element; `None` for [`DType::Bytes`].

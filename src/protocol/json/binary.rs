@@ -1,5 +1,7 @@
 //! The binary tensor extension: the length header, tensors behind the JSON, and raw requests without any JSON.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::{
@@ -86,7 +88,7 @@ fn raw_tensor(dtype: DType, dims: &[Option<usize>], bytes: Bytes) -> Result<Tens
 
 /// An input of a JSON request.
 pub(super) struct Input {
-    pub(super) name: Box<str>,
+    pub(super) name: Arc<str>,
     pub(super) content: Content,
 }
 
@@ -118,7 +120,7 @@ pub(super) fn tensors(inputs: Vec<Input>, binary: &Bytes) -> Result<Vec<NamedTen
                 raw::decode(dtype, shape, bytes).map_err(|error| about("input", &name, &error))?
             }
         };
-        tensors.push(NamedTensor { name: name.into(), tensor });
+        tensors.push(NamedTensor { name, tensor });
     }
     if at != binary.len() {
         return Err(Error::expected("binary data", format_args!("{at} bytes in all"), binary.len()));

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::{scan::Scanner, value::Fault};
+use super::{number::Number as Token, scan::Scanner, value::Fault};
 use crate::{
     protocol::raw::check_strings,
     types::{DType, Error, ErrorCode, Shape, Tensor, element_count},
@@ -40,7 +40,8 @@ impl<'b> Reader<'b> {
             DType::Fp64 => self.plain::<f64>(scanner, dtype, shape),
             DType::Bytes => {
                 let body = self.body;
-                let items = self.elements(scanner, dtype, shape, |scanner| string(scanner, body))?;
+                let read = |scanner: &mut Scanner<'_>| string(scanner, body);
+                let items = self.elements(scanner, dtype, shape, (read, |_| None))?;
                 Tensor::strings(shape.clone(), items.into()).map_err(Fault::Value)
             }
             DType::Fp16 | DType::Bf16 => {
@@ -50,7 +51,7 @@ impl<'b> Reader<'b> {
     }
 
     fn plain<T: Number>(&mut self, scanner: &mut Scanner<'_>, dtype: DType, shape: &Shape) -> Result<Tensor, Fault> {
-        let values = self.elements(scanner, dtype, shape, T::read)?;
+        let values = self.elements(scanner, dtype, shape, (T::read, T::of))?;
         Tensor::from_vec(dtype, shape.clone(), values).map_err(Fault::Value)
     }
 
@@ -59,7 +60,7 @@ impl<'b> Reader<'b> {
         scanner: &mut Scanner<'_>,
         dtype: DType,
         shape: &Shape,
-        read: impl Fn(&mut Scanner<'_>) -> Result<T, Wrong>,
+        (read, of): (impl Fn(&mut Scanner<'_>) -> Result<T, Wrong>, impl Fn(Token<'_>) -> Option<T>),
     ) -> Result<Vec<T>, Fault> {
         let expected = element_count(shape).map_err(Fault::Value)?;
         // An element takes a digit and a comma, so the text bounds what is worth reserving, whatever the shape claims.
@@ -71,7 +72,7 @@ impl<'b> Reader<'b> {
         if scanner.peek() != Some(b'[') {
             return Err(Fault::value(format!("data: expected an array, got {}", scanner.found())));
         }
-        let mut fill = Fill { values: Vec::with_capacity(possible), expected, count: 0, dtype, read };
+        let mut fill = Fill { values: Vec::with_capacity(possible), expected, count: 0, dtype, read, of };
         let nested = shape.len() > 1 && scanner.clone().opens_array_in_array();
         if nested {
             fill.nested(scanner, shape, 0)?
@@ -106,18 +107,42 @@ enum Wrong {
 }
 
 /// Elements on their way into a flat vector.
-struct Fill<T, R> {
+struct Fill<T, R, O> {
     values: Vec<T>,
     expected: usize,
     count: usize,
     dtype: DType,
+    /// Reads one element, whatever it may be written as, or says why it is none.
     read: R,
+    /// Makes a number that has been read an element.
+    of: O,
 }
 
-impl<T, R: Fn(&mut Scanner<'_>) -> Result<T, Wrong>> Fill<T, R> {
-    /// All elements in one array.
+impl<T, R, O> Fill<T, R, O>
+where
+    R: Fn(&mut Scanner<'_>) -> Result<T, Wrong>,
+    O: Fn(Token<'_>) -> Option<T>,
+{
+    /// All elements in one array. Most are passed by [`Fill::run`]; what it stops at, and the last, is read the ordinary way.
     fn flat(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Fault> {
-        scanner.array(|scanner| self.element(scanner))
+        scanner.array(|scanner| {
+            self.run(scanner);
+            self.element(scanner)
+        })
+    }
+
+    /// As many plain elements as there are, without a look at anything else in between.
+    #[inline]
+    fn run(&mut self, scanner: &mut Scanner<'_>) {
+        let room = self.expected.saturating_sub(self.count);
+        let mut taken = 0;
+        scanner.numbers(|number| {
+            let Some(value) = (self.of)(number).filter(|_| taken < room) else { return false };
+            self.values.push(value);
+            taken += 1;
+            true
+        });
+        self.count += taken;
     }
 
     /// One array per size of dimension `level`, and so on inwards.
@@ -192,6 +217,9 @@ fn string(scanner: &mut Scanner<'_>, body: &Bytes) -> Result<Bytes, Wrong> {
 /// An element type that JSON has numbers (or booleans) for.
 trait Number: bytemuck::NoUninit + Send + Sync {
     fn read(scanner: &mut Scanner<'_>) -> Result<Self, Wrong>;
+
+    /// A number that has been read; `None` when it is not one of these.
+    fn of(number: Token<'_>) -> Option<Self>;
 }
 
 impl Number for bool {
@@ -199,9 +227,13 @@ impl Number for bool {
         if let Some(value) = scanner.boolean() {
             return Ok(value);
         }
-        match scanner.number().and_then(super::number::Number::to_integer::<u8>) {
-            Some(value @ 0..=1) => Ok(value == 1),
-            _ => Err(Wrong::NotA("true or false")),
+        scanner.number().and_then(Self::of).ok_or(Wrong::NotA("true or false"))
+    }
+
+    fn of(number: Token<'_>) -> Option<Self> {
+        match number.to_integer::<u8>() {
+            Some(value @ 0..=1) => Some(value == 1),
+            _ => None,
         }
     }
 }
@@ -209,16 +241,24 @@ impl Number for bool {
 impl Number for f32 {
     #[inline]
     fn read(scanner: &mut Scanner<'_>) -> Result<Self, Wrong> {
-        let value = scanner.number().ok_or(Wrong::NotA("a number"))?.to_f32();
-        if value.is_finite() { Ok(value) } else { Err(Wrong::OutOfRange) }
+        Self::of(scanner.number().ok_or(Wrong::NotA("a number"))?).ok_or(Wrong::OutOfRange)
+    }
+
+    #[inline]
+    fn of(number: Token<'_>) -> Option<Self> {
+        Some(number.to_f32()).filter(|value| value.is_finite())
     }
 }
 
 impl Number for f64 {
     #[inline]
     fn read(scanner: &mut Scanner<'_>) -> Result<Self, Wrong> {
-        let value = scanner.number().ok_or(Wrong::NotA("a number"))?.to_f64();
-        if value.is_finite() { Ok(value) } else { Err(Wrong::OutOfRange) }
+        Self::of(scanner.number().ok_or(Wrong::NotA("a number"))?).ok_or(Wrong::OutOfRange)
+    }
+
+    #[inline]
+    fn of(number: Token<'_>) -> Option<Self> {
+        Some(number.to_f64()).filter(|value| value.is_finite())
     }
 }
 
@@ -228,7 +268,12 @@ macro_rules! integers {
             #[inline]
             fn read(scanner: &mut Scanner<'_>) -> Result<Self, Wrong> {
                 let number = scanner.number().filter(|number| number.is_integer()).ok_or(Wrong::NotA("an integer"))?;
-                number.to_integer().ok_or(Wrong::OutOfRange)
+                Self::of(number).ok_or(Wrong::OutOfRange)
+            }
+
+            #[inline]
+            fn of(number: Token<'_>) -> Option<Self> {
+                number.to_integer()
             }
         }
     )*};

@@ -1,6 +1,8 @@
 //! One entry of a request's `inputs`. Its keys may come in any order: `data` is read where it stands if datatype and shape are
 //! known by then, else it is passed over and read at the end.
 
+use std::borrow::Cow;
+
 use super::{
     binary::{Content, Input},
     data::Reader,
@@ -19,7 +21,8 @@ use crate::{
 /// `InvalidArgument` naming the input, or its place when it has no name yet.
 pub(super) fn inputs(scanner: &mut Scanner<'_>, reader: &mut Reader<'_>) -> Result<Vec<Input>, Fault> {
     value::expect_array(scanner, "inputs")?;
-    let mut inputs = Vec::new();
+    // Most requests have one.
+    let mut inputs = Vec::with_capacity(1);
     scanner.array(|scanner| {
         let mut fields = Fields::default();
         match fields.read(scanner, reader).and_then(|()| fields.finish(reader)) {
@@ -43,7 +46,7 @@ pub(super) fn inputs(scanner: &mut Scanner<'_>, reader: &mut Reader<'_>) -> Resu
 /// The keys of one input.
 #[derive(Default)]
 struct Fields<'t> {
-    name: Option<Box<str>>,
+    name: Option<Cow<'t, str>>,
     dtype: Option<DType>,
     shape: Option<Shape>,
     binary: Option<Option<usize>>,
@@ -64,9 +67,9 @@ impl<'t> Fields<'t> {
 
     fn field(&mut self, scanner: &mut Scanner<'t>, key: &str, reader: &mut Reader<'_>) -> Result<(), Fault> {
         match key {
-            "name" => once(&mut self.name, scanner, key, |scanner| value::text(scanner, key)),
+            "name" => once(&mut self.name, scanner, key, |scanner| value::borrowed(scanner, key)),
             "datatype" => once(&mut self.dtype, scanner, key, |scanner| {
-                params::datatype(&value::text(scanner, key)?).map_err(Fault::Value)
+                params::datatype(&value::borrowed(scanner, key)?).map_err(Fault::Value)
             }),
             "shape" => once(&mut self.shape, scanner, key, shape),
             "parameters" => once(&mut self.binary, scanner, key, binary_size),
@@ -87,7 +90,7 @@ impl<'t> Fields<'t> {
 
     fn finish(&mut self, reader: &mut Reader<'_>) -> Result<Input, Fault> {
         let missing = |key: &str| Fault::value(format!("no '{key}'"));
-        let name = self.name.clone().ok_or_else(|| missing("name"))?;
+        let name = self.name.as_deref().ok_or_else(|| missing("name"))?;
         let shape = self.shape.take().ok_or_else(|| missing("shape"))?;
         let dtype = self.dtype.ok_or_else(|| missing("datatype"))?;
         let content = match (self.data.take(), self.binary.flatten()) {
@@ -97,7 +100,7 @@ impl<'t> Fields<'t> {
             (Some(Data::Tensor(tensor)), None) => Content::Json(tensor),
             (Some(Data::Later(mut scanner)), None) => Content::Json(reader.tensor(&mut scanner, dtype, &shape)?),
         };
-        Ok(Input { name, content })
+        Ok(Input { name: name.into(), content })
     }
 }
 

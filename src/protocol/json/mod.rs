@@ -8,6 +8,7 @@ mod encode;
 mod input;
 mod number;
 mod request;
+mod row;
 mod scan;
 mod value;
 pub mod views;

@@ -6,8 +6,18 @@ const POWERS: [f64; 23] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20,
     1e21, 1e22,
 ];
-/// What up to eight digits are shifted by.
-const POWERS_U64: [u64; 9] = [1, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
+/// What digits are shifted by.
+pub(super) const POWERS_U64: [u64; 20] = {
+    let mut powers = [1; 20];
+    let mut place = 1;
+    while place < powers.len() {
+        powers[place] = powers[place - 1] * 10;
+        place += 1;
+    }
+    powers
+};
+/// Eight zeros as text.
+pub(super) const ZEROS: u64 = u64::from_le_bytes([b'0'; 8]);
 /// Digits that always fit `u64`.
 const EXACT_DIGITS: usize = 19;
 /// Whole numbers up to here are exact as `f64`.
@@ -21,26 +31,34 @@ const HALF_WAY: u64 = 1 << 28;
 /// A number's token and its digits.
 #[derive(Clone, Copy)]
 pub(super) struct Number<'t> {
-    text: &'t str,
-    mantissa: u64,
-    digits: usize,
-    exponent: i32,
-    integer: bool,
+    /// As it is written.
+    pub(super) token: &'t [u8],
+    /// All its digits as one integer, right if there are at most [`EXACT_DIGITS`] of them.
+    pub(super) mantissa: u64,
+    /// How many there are, not counting a zero in front of the point.
+    pub(super) digits: usize,
+    /// The power of ten that the mantissa is multiplied with.
+    pub(super) exponent: i32,
+    pub(super) negative: bool,
+    /// Written without fraction and exponent.
+    pub(super) integer: bool,
 }
 
 impl<'t> Number<'t> {
     /// Reads the number at the start of a text; `None` when there is none.
     #[inline(always)]
-    pub(super) fn read(text: &'t str) -> Option<Self> {
-        let bytes = text.as_bytes();
-        let mut digits = Digits { bytes, at: usize::from(bytes.first() == Some(&b'-')), mantissa: 0 };
-        let start = digits.at;
-        if bytes.get(start) == Some(&b'0') {
+    pub(super) fn read(bytes: &'t [u8]) -> Option<Self> {
+        let negative = bytes.first() == Some(&b'-');
+        let mut digits = Digits { bytes, at: usize::from(negative), mantissa: 0 };
+        let mut count = 0;
+        if bytes.get(digits.at) == Some(&b'0') {
             digits.at += 1;
-        } else if digits.run() == 0 {
-            return None;
+        } else {
+            count = digits.run();
+            if count == 0 {
+                return None;
+            }
         }
-        let mut count = digits.at - start;
         let mut exponent = 0;
         let mut integer = true;
         if bytes.get(digits.at) == Some(&b'.') {
@@ -60,18 +78,13 @@ impl<'t> Number<'t> {
             at = end;
             integer = false;
         }
-        Some(Self { text: &text[..at], mantissa: digits.mantissa, digits: count, exponent, integer })
+        Some(Self { token: &bytes[..at], mantissa: digits.mantissa, digits: count, exponent, negative, integer })
     }
 
     /// Bytes of the token.
     #[inline]
     pub(super) fn len(&self) -> usize {
-        self.text.len()
-    }
-
-    #[inline]
-    fn negative(&self) -> bool {
-        self.text.starts_with('-')
+        self.token.len()
     }
 
     /// The nearest `f64`; infinite when it is out of range.
@@ -79,7 +92,7 @@ impl<'t> Number<'t> {
     pub(super) fn to_f64(self) -> f64 {
         match self.scaled() {
             Some(value) if self.mantissa <= EXACT_F64 => self.signed(value),
-            _ => self.text.parse().unwrap_or(f64::NAN),
+            _ => parse(self.token).unwrap_or(f64::NAN),
         }
     }
 
@@ -93,7 +106,7 @@ impl<'t> Number<'t> {
                 return self.signed(value) as f32;
             }
         }
-        self.text.parse().unwrap_or(f32::NAN)
+        parse(self.token).unwrap_or(f32::NAN)
     }
 
     /// Mantissa times power of ten, where few digits and a small exponent allow it. The power is exact, so there is one
@@ -101,14 +114,15 @@ impl<'t> Number<'t> {
     #[inline]
     fn scaled(&self) -> Option<f64> {
         let power = *POWERS.get(self.exponent.unsigned_abs() as usize)?;
-        let mantissa = self.mantissa as f64;
+        let mantissa = as_float(self.mantissa);
         let value = if self.exponent < 0 { mantissa / power } else { mantissa * power };
         (self.digits <= EXACT_DIGITS).then_some(value)
     }
 
     #[inline]
     fn signed(&self, value: f64) -> f64 {
-        if self.negative() { -value } else { value }
+        // Signs come as they please: a branch would be foretold wrong every other time.
+        f64::from_bits(value.to_bits() | u64::from(self.negative) << 63)
     }
 
     /// True when it is written without fraction and exponent.
@@ -124,12 +138,27 @@ impl<'t> Number<'t> {
         }
         let value = if self.digits <= EXACT_DIGITS {
             let magnitude = i128::from(self.mantissa);
-            if self.negative() { -magnitude } else { magnitude }
+            if self.negative { -magnitude } else { magnitude }
         } else {
-            self.text.parse().ok()?
+            parse(self.token)?
         };
         T::try_from(value).ok()
     }
+}
+
+/// The nearest float. Below 2^52 an integer is the lower part of the bits of 2^52 plus itself; the processor's own instruction is
+/// avoided, because it waits for what was in its register before, the number before this one.
+#[inline(always)]
+fn as_float(value: u64) -> f64 {
+    const BIT_52: f64 = (1_u64 << 52) as f64;
+    if value < 1 << 52 { f64::from_bits(BIT_52.to_bits() | value) - BIT_52 } else { value as f64 }
+}
+
+/// A value as the standard library reads it: for what the quick ways cannot tell.
+#[cold]
+#[inline(never)]
+fn parse<T: std::str::FromStr>(token: &[u8]) -> Option<T> {
+    str::from_utf8(token).ok()?.parse().ok()
 }
 
 /// Decimal digits on their way into a number that wraps when there are too many.
@@ -145,7 +174,10 @@ impl Digits<'_> {
     fn run(&mut self) -> usize {
         let start = self.at;
         while let Some(chunk) = self.bytes.get(self.at..).and_then(<[u8]>::first_chunk) {
-            let (count, value) = leading_digits(*chunk);
+            let digits = u64::from_le_bytes(*chunk) ^ ZEROS;
+            let count = leading_digits(digits);
+            // Pushed to the end of the eight, they have zeros in front.
+            let value = if count > 0 { joined(digits << (64 - 8 * count)) } else { 0 };
             self.mantissa = self.mantissa.wrapping_mul(POWERS_U64[count]).wrapping_add(value);
             self.at += count;
             if count < 8 {
@@ -161,22 +193,25 @@ impl Digits<'_> {
     }
 }
 
-/// How many of eight bytes are digits before the first that is not, and their value; all eight are worked on at once.
-#[inline]
-fn leading_digits(chunk: [u8; 8]) -> (usize, u64) {
-    // A digit becomes its value; every other byte gets its highest bit set, and may spoil only bytes behind it.
-    let digits = u64::from_le_bytes(chunk) ^ 0x3030_3030_3030_3030;
-    let others = (digits.wrapping_add(0x7676_7676_7676_7676) | digits) & 0x8080_8080_8080_8080;
-    let count = others.trailing_zeros() / 8;
-    if count == 0 {
-        return (0, 0);
-    }
-    // Pushed to the end of the eight, they have zeros in front; then neighbours are joined to pairs, fours and eight.
-    let aligned = digits << (64 - 8 * count);
-    let pairs = (aligned & 0x000f_000f_000f_000f).wrapping_mul(10) + ((aligned >> 8) & 0x000f_000f_000f_000f);
-    let fours = (pairs & 0x0000_00ff_0000_00ff).wrapping_mul(100) + ((pairs >> 16) & 0x0000_00ff_0000_00ff);
-    let eight = (fours & 0xffff).wrapping_mul(10_000) + (fours >> 32);
-    (count as usize, eight)
+/// How many of eight bytes are values of digits before the first that is not; all eight are worked on at once.
+#[inline(always)]
+fn leading_digits(digits: u64) -> usize {
+    (others(digits).trailing_zeros() / 8) as usize
+}
+
+/// Bytes that are no value of a digit get their highest bit set, and may spoil only bytes behind them.
+#[inline(always)]
+pub(super) fn others(digits: u64) -> u64 {
+    (digits.wrapping_add(0x7676_7676_7676_7676) | digits) & 0x8080_8080_8080_8080
+}
+
+/// The number that eight digits make, the first in the lowest byte: neighbours are joined to pairs, fours and eight.
+#[inline(always)]
+pub(super) fn joined(digits: u64) -> u64 {
+    let pairs = digits * 10 + (digits >> 8);
+    let (high, low) = (pairs & 0x0000_00ff_0000_00ff, (pairs >> 16) & 0x0000_00ff_0000_00ff);
+    let factor = |upper: u64, lower: u64| upper << 32 | lower;
+    high.wrapping_mul(factor(1_000_000, 100)).wrapping_add(low.wrapping_mul(factor(10_000, 1))) >> 32
 }
 
 /// The exponent behind an `e`, and where it ends.
@@ -199,7 +234,7 @@ mod tests {
     use super::*;
 
     fn same(text: &str) -> Result<(), TestCaseError> {
-        let number = Number::read(text).unwrap();
+        let number = Number::read(text.as_bytes()).unwrap();
         prop_assert_eq!(number.len(), text.len());
         prop_assert_eq!(number.to_f32().to_bits(), text.parse::<f32>().unwrap().to_bits(), "{}", text);
         prop_assert_eq!(number.to_f64().to_bits(), text.parse::<f64>().unwrap().to_bits(), "{}", text);
@@ -250,7 +285,7 @@ mod tests {
     #[test]
     fn integers() {
         fn read(text: &str) -> Number<'_> {
-            Number::read(text).unwrap()
+            Number::read(text.as_bytes()).unwrap()
         }
         assert_eq!(read("-128").to_integer::<i8>(), Some(-128));
         assert_eq!(read("128").to_integer::<i8>(), None);
@@ -270,10 +305,10 @@ mod tests {
         for (text, length) in
             [("1,2", Some(1)), ("01", Some(1)), ("-", None), ("1.", None), ("1.x", None), ("1e", None)]
         {
-            assert_eq!(Number::read(text).map(|number| number.len()), length, "{text}");
+            assert_eq!(Number::read(text.as_bytes()).map(|number| number.len()), length, "{text}");
         }
         for text in ["", "+1", ".5", "e1", "NaN", "-Infinity", "1e+", "--1"] {
-            assert!(Number::read(text).is_none(), "{text}");
+            assert!(Number::read(text.as_bytes()).is_none(), "{text}");
         }
     }
 
@@ -289,7 +324,10 @@ mod tests {
             ("00000001", (8, 1)),
             ("5ÿÿ900", (1, 5)),
         ] {
-            assert_eq!(leading_digits(*text.as_bytes().first_chunk().unwrap()), want, "{text}");
+            let mut digits = Digits { bytes: text.as_bytes(), at: 0, mantissa: 0 };
+            let count = leading_digits(u64::from_le_bytes(*text.as_bytes().first_chunk().unwrap()) ^ ZEROS);
+            assert_eq!((digits.run(), count), (want.0, want.0), "{text}");
+            assert_eq!(digits.mantissa, want.1, "{text}");
         }
     }
 
@@ -323,8 +361,8 @@ mod tests {
 
         #[test]
         fn every_integer(value in any::<i64>(), unsigned in any::<u64>()) {
-            prop_assert_eq!(Number::read(&value.to_string()).unwrap().to_integer(), Some(value));
-            prop_assert_eq!(Number::read(&unsigned.to_string()).unwrap().to_integer(), Some(unsigned));
+            prop_assert_eq!(Number::read(value.to_string().as_bytes()).unwrap().to_integer(), Some(value));
+            prop_assert_eq!(Number::read(unsigned.to_string().as_bytes()).unwrap().to_integer(), Some(unsigned));
         }
     }
 }

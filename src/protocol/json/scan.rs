@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use super::number::Number;
+use super::{number::Number, row};
 use crate::types::Error;
 
 /// How deep arrays and objects may be nested.
@@ -117,14 +117,17 @@ impl<'t> Scanner<'t> {
             return Err(self.malformed("a string"));
         }
         let start = self.at;
-        let mut escaped = false;
+        let bytes = self.text.as_bytes();
+        let plain = bytes[start..].iter().take_while(|byte| !matches!(byte, b'"' | b'\\' | 0..0x20)).count();
+        self.at += plain;
+        if self.byte() == Some(b'"') {
+            self.at += 1;
+            return Ok(Cow::Borrowed(self.text.get(start..start + plain).unwrap_or_default()));
+        }
         loop {
             match self.byte() {
                 Some(b'"') => break,
-                Some(b'\\') => {
-                    escaped = true;
-                    self.at += 2;
-                }
+                Some(b'\\') => self.at += 2,
                 Some(0x20..) => self.at += 1,
                 Some(_) => return Err(self.malformed("an escaped control character")),
                 None => {
@@ -135,9 +138,6 @@ impl<'t> Scanner<'t> {
         }
         let end = self.at;
         self.at += 1;
-        if !escaped {
-            return Ok(Cow::Borrowed(self.text.get(start..end).unwrap_or_default()));
-        }
         // A backslash may have stepped into the middle of a character; then this is no slice and the escape is not one.
         let quoted = self.text.get(start - 1..=end).unwrap_or_default();
         serde_json::from_str(quoted).map(Cow::Owned).map_err(|_| {
@@ -150,29 +150,54 @@ impl<'t> Scanner<'t> {
     #[inline(always)]
     pub(super) fn number(&mut self) -> Option<Number<'t>> {
         self.peek();
-        let number = Number::read(&self.text[self.at..])?;
+        let number = Number::read(&self.text.as_bytes()[self.at..])?;
         self.at += number.len();
         Some(number)
     }
 
+    /// Passes numbers with the comma behind each, as long as `take` takes them. It stops in front of everything else, of what is
+    /// not taken, and near the end: only the ordinary way can say what that is.
+    #[inline]
+    pub(super) fn numbers(&mut self, mut take: impl FnMut(Number<'t>) -> bool) {
+        let bytes = self.text.as_bytes();
+        let mut at = self.at;
+        loop {
+            let start = past_space(bytes, at);
+            // Both calls of `take` are there for the first to be compiled apart, with what is known there.
+            if let Some(number) = row::plain(bytes, start) {
+                if !take(number) {
+                    break;
+                }
+                at = start + number.len() + 1;
+                continue;
+            }
+            let Some(number) = bytes.get(start..).and_then(Number::read) else { break };
+            let end = past_space(bytes, start + number.len());
+            if bytes.get(end) != Some(&b',') || !take(number) {
+                break;
+            }
+            at = end + 1;
+        }
+        self.at = at;
+    }
+
     /// Reads `true` or `false`; `None`, without moving, when the next value is neither.
     pub(super) fn boolean(&mut self) -> Option<bool> {
-        if self.word("true") {
-            Some(true)
-        } else if self.word("false") {
-            Some(false)
-        } else {
-            None
+        match self.peek() {
+            Some(b't') if self.word("true") => Some(true),
+            Some(b'f') if self.word("false") => Some(false),
+            _ => None,
         }
     }
 
     /// Reads `null`, if that is next.
+    #[inline]
     pub(super) fn null(&mut self) -> bool {
-        self.word("null")
+        self.peek() == Some(b'n') && self.word("null")
     }
 
+    /// Passes a word that would have to be the next thing.
     fn word(&mut self, word: &str) -> bool {
-        self.peek();
         let found = self.text.as_bytes()[self.at..].starts_with(word.as_bytes());
         if found {
             self.at += word.len();
@@ -236,6 +261,15 @@ impl<'t> Scanner<'t> {
             }
         }
     }
+}
+
+/// Where white space that begins at a place ends.
+#[inline(always)]
+fn past_space(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(b' ' | b'\n' | b'\r' | b'\t') = bytes.get(at) {
+        at += 1;
+    }
+    at
 }
 
 #[cfg(test)]

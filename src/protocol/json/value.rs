@@ -1,6 +1,8 @@
 //! Small values of a request's JSON - texts, lists, parameters - and the two ways in which reading one fails. Used by every decoder
 //! of this folder.
 
+use std::borrow::Cow;
+
 use super::{number::Number, scan::Scanner};
 use crate::{
     protocol::params,
@@ -54,10 +56,15 @@ pub(super) fn kind(scanner: &mut Scanner<'_>, subject: &str, expected: &str) -> 
     }
 }
 
-/// Reads a text.
+/// Reads a text to keep.
 pub(super) fn text(scanner: &mut Scanner<'_>, subject: &str) -> Result<Box<str>, Fault> {
+    Ok(borrowed(scanner, subject)?.into())
+}
+
+/// Reads a text: a slice of the body unless it has escapes.
+pub(super) fn borrowed<'t>(scanner: &mut Scanner<'t>, subject: &str) -> Result<Cow<'t, str>, Fault> {
     match scanner.peek() {
-        Some(b'"') => Ok(scanner.string()?.into()),
+        Some(b'"') => Ok(scanner.string()?),
         _ => Err(kind(scanner, subject, "a string")),
     }
 }
