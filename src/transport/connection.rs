@@ -25,6 +25,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::conn::auto,
 };
+use smallvec::SmallVec;
 use tokio::net::TcpStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -40,6 +41,9 @@ use crate::types::Error;
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Between two looks at a preface that came in parts.
 const PREFACE_PAUSE: Duration = Duration::from_millis(20);
+
+/// Bytes up to which what is to be written in pieces is written in one.
+const ONE_PIECE: usize = 1024;
 
 /// Answers requests. One value per listener, cloned per connection.
 pub trait Handler: Clone + Send + Sync + 'static {
@@ -229,7 +233,15 @@ impl Write for Watched {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        // One piece is sent faster than several, and a small answer is copied sooner than its pieces are counted.
+        let bytes: usize = bufs.iter().map(|buf| buf.len()).sum();
+        let written = if bufs.len() > 1 && bytes <= ONE_PIECE {
+            let mut piece = SmallVec::<[u8; ONE_PIECE]>::new();
+            bufs.iter().for_each(|buf| piece.extend_from_slice(buf));
+            Pin::new(&mut self.inner).poll_write(cx, &piece)
+        } else {
+            Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+        };
         self.note(written)
     }
 

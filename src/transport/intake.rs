@@ -123,7 +123,7 @@ impl Intake {
             }
             taken.keep(piece)?;
         }
-        Ok((taken.rest.map_or(taken.first, BytesMut::freeze), share))
+        Ok((taken.whole(), share))
     }
 }
 
@@ -169,6 +169,11 @@ impl Taken {
         Ok(())
     }
 
+    /// All that has come.
+    fn whole(self) -> Bytes {
+        self.rest.map_or(self.first, BytesMut::freeze)
+    }
+
     async fn next(&mut self, body: &mut Incoming) -> Result<Option<Frame<Bytes>>, Refused> {
         let frame = poll_fn(|cx| match Pin::new(&mut *body).poll_frame(cx) {
             Poll::Ready(frame) => Poll::Ready(Ok(frame)),
@@ -207,3 +212,7 @@ fn is_malformed(error: &hyper::Error) -> bool {
             matches!(io, Some(std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData))
         })
 }
+
+#[cfg(test)]
+#[path = "intake_tests.rs"]
+mod tests;

@@ -102,16 +102,16 @@ pub(super) fn grpc_deadline(headers: &HeaderMap, now: impl FnOnce() -> Instant) 
     Ok(Some(now() + timeout.min(FAR)))
 }
 
-/// The deadline in `Request-Timeout-Ms`, counted from `now`.
+/// The deadline in `Request-Timeout-Ms`, counted from `now`. The clock is only read for callers that set one.
 ///
 /// # Errors
 /// `InvalidArgument` when the header is not a number of milliseconds.
-pub(super) fn http_deadline(headers: &HeaderMap, now: Instant) -> Result<Option<Instant>, Error> {
+pub(super) fn http_deadline(headers: &HeaderMap, now: impl FnOnce() -> Instant) -> Result<Option<Instant>, Error> {
     let Some(value) = headers.get(REQUEST_TIMEOUT) else { return Ok(None) };
     let ms = number(value.as_bytes(), 15).ok_or_else(|| {
         Error::expected("request-timeout-ms", "a number of milliseconds", format_args!("'{}'", shown(value)))
     })?;
-    Ok(Some(now + Duration::from_millis(ms).min(FAR)))
+    Ok(Some(now() + Duration::from_millis(ms).min(FAR)))
 }
 
 /// Decimal digits only, at most `most` of them.
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn http_timeouts() {
         let now = Instant::now();
-        let read = |text: &str| http_deadline(&headers(REQUEST_TIMEOUT, text), now).map(|at| at.map(|at| at - now));
+        let read = |text: &str| http_deadline(&headers(REQUEST_TIMEOUT, text), || now).map(|at| at.map(|at| at - now));
         assert_eq!(read("250"), Ok(Some(Duration::from_millis(250))));
         assert_eq!(read("999999999999999"), Ok(Some(FAR)));
         for bad in ["", "-1", "1s", "1e3", "9999999999999999"] {

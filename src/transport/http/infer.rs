@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use hyper::body::Incoming;
 
 use super::{
     body::{compressed, take},
-    reply::{Failed, typed},
+    reply::Failed,
     route::Target,
 };
 use crate::{
@@ -35,27 +35,25 @@ pub(super) async fn answer(
     headers: HeaderMap,
     body: Incoming,
 ) -> Result<Response<Body>, Failed> {
-    let arrived = Instant::now();
     let taken = async {
-        let deadline = http_deadline(&headers, arrived)?;
+        let deadline = http_deadline(&headers, Instant::now)?;
         Ok((deadline, take(&shared.options.intake, &headers, body).await?))
     };
     let (deadline, (bytes, share)) = taken.await.inspect_err(|failed: &Failed| {
         infer::refuse(&shared.gateway, Protocol::Http, &target.name, failed.error());
     })?;
     let accepts = headers.get(header::ACCEPT_ENCODING).cloned();
-    let length = headers.get(&HEADER_LENGTH).cloned();
+    let length =
+        headers.get(&HEADER_LENGTH).map(|value| json::header_length(value.as_bytes(), bytes.len())).transpose();
     let origin = Origin { protocol: Protocol::Http, deadline, headers };
-    let done = infer::run(
-        &shared.gateway,
-        origin,
-        |context, name| {
-            let decoded = decode(&shared.gateway, &target, bytes, length.as_ref(), context);
-            decoded.inspect_err(|_| name.push_str(&target.name))
-        },
-        json::encode,
-    );
-    let answer = write(done.await?, accepts.as_ref());
+    let begun = infer::begin(&shared.gateway, origin, |context, name| {
+        let decoded = decode(&shared.gateway, &target, bytes, length, context);
+        decoded.inspect_err(|_| name.push_str(&target.name))
+    })?;
+    let (mut ticket, form) = (begun.ticket, begun.form);
+    let outcome = shared.gateway.answer(begun.asked, &mut ticket).await;
+    let done = infer::end(ticket, &form, outcome, json::encode)?;
+    let answer = write(done, accepts.as_ref());
     Ok(answer.map(|body| body.holding(Some(share))))
 }
 
@@ -63,12 +61,11 @@ fn decode(
     gateway: &Gateway,
     target: &Target<'_>,
     bytes: Bytes,
-    length: Option<&HeaderValue>,
+    length: Result<Option<usize>, Error>,
     context: RequestContext,
 ) -> Result<(InferRequest, ReplyForm), Error> {
     let version = VersionRef::parse(&target.version)?;
-    let length = length.map(|value| json::header_length(value.as_bytes(), bytes.len())).transpose()?;
-    match json::decode(&target.name, version.clone(), bytes, length, context)? {
+    match json::decode(&target.name, version.clone(), bytes, length?, context)? {
         InferBody::Request(request, form) => Ok((request, form)),
         InferBody::Raw(raw) => {
             let metadata = gateway.metadata(&target.name, &version)?;
@@ -79,13 +76,14 @@ fn decode(
 
 fn write(done: Done<EncodedBody>, accepts: Option<&HeaderValue>) -> Response<Body> {
     let EncodedBody { body, header_len, content_type } = done.answer;
-    let mut headers = HeaderMap::with_capacity(8);
+    let mut response = Response::new(Body::empty());
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     if let Some(length) = header_len {
         headers.insert(HEADER_LENGTH, HeaderValue::from(length));
     }
-    infer::parameter_headers(&done.params, &mut headers);
-    let body = compressed(accepts, body, &mut headers);
-    let mut response = typed(StatusCode::OK, HeaderValue::from_static(content_type), body);
-    response.headers_mut().extend(headers);
+    infer::parameter_headers(&done.params, headers);
+    let body = compressed(accepts, body, headers);
+    *response.body_mut() = Body::from(body);
     response
 }

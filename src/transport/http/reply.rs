@@ -110,7 +110,7 @@ pub(in crate::transport) fn not_allowed(methods: &'static str) -> Response<Body>
 
 /// Whether a route that takes these methods takes this one.
 pub(in crate::transport) fn allows(methods: &str, method: &Method) -> bool {
-    methods.split(", ").any(|allowed| allowed == method.as_str())
+    methods == method.as_str() || methods.split(", ").any(|allowed| allowed == method.as_str())
 }
 
 /// Answers to HEAD have the head of the answer to GET, and no body.
