@@ -7,7 +7,7 @@ use std::{
     collections::BTreeSet,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -31,6 +31,29 @@ pub struct Home {
     arrived: Notify,
     /// What the next batches of everybody who waits here take together, in nanoseconds. Only this thread writes it.
     turns: AtomicU64,
+    guests: Guests,
+}
+
+/// How many requests an I/O thread has in hand, from the moment that it knows of them until their answers have been handed
+/// over. Counted by whoever serves the thread's connections; where nobody does it stays 0.
+#[derive(Clone, Debug, Default)]
+pub struct Guests(Arc<AtomicUsize>);
+
+impl Guests {
+    /// Those of the calling thread; of nobody when it is no home.
+    pub fn current() -> Self {
+        CURRENT.with_borrow(|home| home.as_ref().map(|home| home.guests.clone())).unwrap_or_default()
+    }
+
+    /// A request has come.
+    pub fn came(&self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+
+    /// A request has gone.
+    pub fn went(&self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
 }
 
 /// A home's number: the smallest that is free, so that numbers stay small however often threads come and go.
@@ -68,6 +91,7 @@ impl Home {
             mail: Mutex::default(),
             arrived: Notify::new(),
             turns: AtomicU64::new(0),
+            guests: Guests::default(),
         });
         CURRENT.set(Some(Arc::clone(&home)));
         tracker.spawn(async move {
@@ -89,6 +113,11 @@ impl Home {
 
     pub(crate) fn index(&self) -> usize {
         self.index.0
+    }
+
+    /// True when the thread has one request in hand and knows of no other.
+    pub(crate) fn has_one_guest(&self) -> bool {
+        self.guests.0.load(Relaxed) == 1
     }
 
     /// Spawns onto the runtime of the calling thread, which must be this home's.

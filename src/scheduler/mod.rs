@@ -78,7 +78,7 @@ pub use self::{
     aside::AsideOutcome,
     batch::run_once,
     circuit::CircuitState,
-    home::Home,
+    home::{Guests, Home},
     lane::{Answer, Lane, Terms},
     proof::prove,
 };

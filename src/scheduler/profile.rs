@@ -11,6 +11,11 @@ const WEIGHT: u64 = 8;
 /// A sample counts as at most so many times the average, and as at least that share of it: one run that the system put aside
 /// moves the average by an eighth, while a lasting change is followed within some twenty runs.
 const OUTLIER: u64 = 2;
+/// A change is news when it has lasted for so many runs: the averages of short runs waver, and to work everything out anew
+/// takes longer than they do.
+const LASTING: u64 = 16;
+/// Not with runs of this length, which would be followed too late.
+const LONG: Duration = Duration::from_millis(1);
 
 /// Run times by size.
 #[derive(Debug)]
@@ -20,6 +25,8 @@ pub(crate) struct Profile {
     nanos: Box<[AtomicU64]>,
     /// What `costs` was last worked out from.
     published: Box<[AtomicU64]>,
+    /// Runs in a row after which the average was far from that.
+    apart: Box<[AtomicU64]>,
     given: Option<fn(usize) -> Duration>,
 }
 
@@ -30,12 +37,14 @@ impl Profile {
         Self {
             nanos: sizes.iter().map(nanos).collect(),
             published: sizes.iter().map(|_| AtomicU64::new(0)).collect(),
+            apart: sizes.iter().map(|_| AtomicU64::new(0)).collect(),
             sizes: sizes.into(),
             given,
         }
     }
 
-    /// Adds a run of `rows` rows. True when the average has moved by a quarter from what was published.
+    /// Adds a run of `rows` rows. True when the average has moved by a quarter from what was published and stays there, or
+    /// there was none.
     pub(crate) fn record(&self, rows: usize, took: Duration) -> bool {
         let slot = self.sizes.partition_point(|size| *size <= rows).saturating_sub(1);
         let (Some(nanos), Some(published), None) = (self.nanos.get(slot), self.published.get(slot), self.given) else {
@@ -45,8 +54,15 @@ impl Profile {
         // Racing writers lose a sample at worst.
         let new = blend(old, self::nanos(took));
         nanos.store(new, Relaxed);
-        let published = published.load(Relaxed);
-        new > published / 4 * 5 + 1 || new < published / 5 * 4
+        let (published, Some(apart)) = (published.load(Relaxed), self.apart.get(slot)) else { return false };
+        if new <= published / 4 * 5 + 1 && new >= published / 5 * 4 {
+            apart.store(0, Relaxed);
+            return false;
+        }
+        let runs = apart.load(Relaxed) + 1;
+        let news = published == 0 || took >= LONG || runs >= LASTING;
+        apart.store(if news { 0 } else { runs }, Relaxed);
+        news
     }
 
     /// Starts a size afresh with its first measurement.
@@ -116,7 +132,9 @@ mod tests {
         assert_eq!(profile.table(), [(1, us(8)), (4, us(90)), (12, us(300))]);
         profile.publish();
         assert!(!profile.record(4, us(90)));
-        assert!((0..9).any(|_| profile.record(4, us(900))), "a lasting change is news");
+        assert!((0..9).all(|_| !profile.record(4, us(900))) && !profile.record(4, us(90)));
+        assert!((0..30).any(|_| profile.record(4, us(900))), "a lasting change is news");
+        assert!((0..9).any(|_| profile.record(12, us(9000))), "of long runs sooner");
         profile.set(4, us(7));
         assert_eq!(profile.table()[1], (4, us(7)));
         profile.record(usize::MAX, us(300));

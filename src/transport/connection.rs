@@ -34,6 +34,7 @@ use super::{
     limits::Limits,
     middleware::Guarded,
     pulse::{InFlight, Order, Pulse, Speaks},
+    timer::{LoopTimer, tick},
 };
 use crate::types::Error;
 
@@ -121,7 +122,7 @@ pub(super) fn builder(limits: &Limits, spawn: Spawn) -> auto::Builder<Spawn> {
     builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(limits.http1_buffer.max(8192));
     builder
         .http2()
-        .timer(TokioTimer::new())
+        .timer(LoopTimer)
         .keep_alive_interval(limits.ping_interval)
         .keep_alive_timeout(limits.ping_timeout)
         .max_concurrent_streams(limits.streams)
@@ -178,6 +179,7 @@ pub(super) async fn serve<H: Handler>(
     let mut connection = pin!(builder.serve_connection(io, service));
     let mut finishing = false;
     let end = poll_fn(|cx| {
+        tick();
         loop {
             // First the connection: what has arrived already is served even if the order to finish came with it.
             if let Poll::Ready(end) = connection.as_mut().poll(cx) {

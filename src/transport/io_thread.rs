@@ -102,7 +102,7 @@ impl<H: Handler> IoThread<H> {
     fn admit(&mut self, accepted: Accepted, builder: &Arc<auto::Builder<Spawn>>) -> Option<&Watch> {
         let Accepted { stream, peer, permit } = accepted;
         let stream = tokio::net::TcpStream::from_std(stream).ok()?;
-        let pulse = Arc::new(Pulse::default());
+        let pulse = Pulse::here();
         self.connections.push(Watch::new(Arc::clone(&pulse), Instant::now()));
         let (builder, handler, patience) = (Arc::clone(builder), self.handler.clone(), self.limits.first_bytes);
         self.tracker.spawn(async move {

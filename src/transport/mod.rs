@@ -17,6 +17,7 @@ mod ops;
 mod policy;
 mod pulse;
 mod service;
+mod timer;
 mod watch;
 
 pub use body::Body;

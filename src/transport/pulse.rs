@@ -10,6 +10,8 @@ use std::{
     task::Waker,
 };
 
+use crate::scheduler::Guests;
+
 /// What a connection is told to do. Orders only ever get stricter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -52,6 +54,8 @@ pub(super) struct Pulse {
     blocked: AtomicBool,
     speaks: OnceLock<Speaks>,
     order: AtomicU8,
+    /// Those of its thread, over all connections.
+    guests: Guests,
     /// The connection's task. A task's waker never changes, so the first one stands.
     task: OnceLock<Waker>,
 }
@@ -72,10 +76,16 @@ pub(super) struct Signs {
 }
 
 impl Pulse {
+    /// That of a new connection of the calling thread.
+    pub(super) fn here() -> Arc<Self> {
+        Arc::new(Self { guests: Guests::current(), ..Self::default() })
+    }
+
     /// A request begins; the guard ends it.
     pub(super) fn begin(self: &Arc<Self>) -> InFlight {
         self.active.fetch_add(1, Relaxed);
         self.requests.fetch_add(1, Relaxed);
+        self.guests.came();
         self.mark();
         InFlight { pulse: Arc::clone(self), delivering: false }
     }
@@ -158,6 +168,7 @@ impl Drop for InFlight {
             self.pulse.delivered.fetch_add(1, Relaxed);
         }
         self.pulse.active.fetch_sub(1, Relaxed);
+        self.pulse.guests.went();
         self.pulse.mark();
     }
 }
