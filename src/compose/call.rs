@@ -67,10 +67,7 @@ impl<'a> Call<'a> {
 
     /// Until when a model has for it: what the caller wants, else the model's default, never beyond the model's cap.
     pub fn deadline(&self, spec: &ModelSpec) -> Option<Instant> {
-        let received = self.context.received;
-        let chosen = self.asked.or_else(|| spec.deadline.map(|after| received + after));
-        let cap = spec.deadline_max.map(|after| received + after);
-        [chosen, cap].into_iter().flatten().min()
+        deadline(spec, self.asked, self.context.received)
     }
 }
 
@@ -78,6 +75,13 @@ impl fmt::Debug for Call<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Call").field("asked", &self.asked).finish_non_exhaustive()
     }
+}
+
+/// Until when a model has for a request that came then and is wanted by `asked`.
+pub(super) fn deadline(spec: &ModelSpec, asked: Option<Instant>, received: Instant) -> Option<Instant> {
+    let chosen = asked.or_else(|| spec.deadline.map(|after| received + after));
+    let cap = spec.deadline_max.map(|after| received + after);
+    [chosen, cap].into_iter().flatten().min()
 }
 
 fn asked(params: &Params, context: &RequestContext) -> Result<Option<Instant>, Error> {

@@ -1,14 +1,16 @@
 //! A name that stands for a model: one loaded version with everything a request to it needs, looked up once when the table is
 //! built so that the hot path looks up nothing.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Instant};
 
 use crate::{
     observe::{RequestSeries, ScoreSeries, ServableSeries},
     registry::Servable,
     scheduler::{Answer, Terms},
-    types::{Answered, Batch, Error, ErrorCode, InferRequest, Rows},
+    types::{Answered, Batch, Error, ErrorCode, InferRequest, PlainInputs, Rows},
 };
+
+use super::call::deadline;
 
 /// A version that answers.
 pub struct Target {
@@ -79,6 +81,16 @@ impl Target {
                 self.series().rejected(crate::observe::Reject::TooLarge);
             }
         })
+    }
+
+    /// The short way of [`Target::accept`]: `None` where that refuses, and for inputs in another order than the model's.
+    pub fn accept_plain(&self, inputs: PlainInputs<'_>, server_limit: usize) -> Option<Rows> {
+        self.servable.signature.accept_plain(inputs, self.max_rows(server_limit))
+    }
+
+    /// On what terms it is asked by who says nothing but when the answer is wanted.
+    pub fn plain_terms(&self, asked: Option<Instant>, received: Instant) -> Terms {
+        deadline(&self.servable.spec, asked, received).into()
     }
 
     /// Runs accepted rows.

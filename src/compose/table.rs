@@ -38,6 +38,8 @@ pub enum Node {
 pub struct ModelNode {
     entry: Arc<ModelEntry>,
     targets: HashMap<Version, Arc<Target>>,
+    /// The one that requests get which name no version.
+    policy: Option<Arc<Target>>,
     /// Where requests are counted that name the model and reach no version of it.
     refused: Arc<RequestSeries>,
 }
@@ -138,6 +140,9 @@ impl Node {
     pub fn callable(&self, version: &VersionRef) -> Result<Callable, Error> {
         match self {
             Node::Model(node) => {
+                if let (VersionRef::Policy, Some(target)) = (version, &node.policy) {
+                    return Ok(Callable::Model(Arc::clone(target)));
+                }
                 let servable = node.entry.resolve(version)?;
                 let target = node.targets.get(&servable.id.version).ok_or_else(|| {
                     Error::unavailable(format!(
@@ -163,7 +168,7 @@ impl Node {
 impl ModelNode {
     fn build(entry: &Arc<ModelEntry>, before: Option<&ModelNode>, metrics: &Metrics) -> Self {
         let name = entry.name.shared();
-        let targets = entry
+        let targets: HashMap<Version, Arc<Target>> = entry
             .versions
             .iter()
             .filter_map(|version| version.servable.as_ref().map(|servable| (version.version, servable)))
@@ -177,7 +182,9 @@ impl ModelNode {
             Some(node) => Arc::clone(&node.refused),
             None => metrics.requests(&name, "", ""),
         };
-        Self { entry: Arc::clone(entry), targets, refused }
+        let chosen = entry.resolve(&VersionRef::Policy).ok();
+        let policy = chosen.and_then(|servable| targets.get(&servable.id.version)).cloned();
+        Self { entry: Arc::clone(entry), targets, policy, refused }
     }
 
     /// The model's versions and their states.

@@ -4,6 +4,7 @@
 mod about;
 mod answers;
 mod asked;
+mod plain;
 mod tenant;
 mod ticket;
 

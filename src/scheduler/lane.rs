@@ -136,7 +136,9 @@ impl Lane {
         let place = || local.map_or(Place::Pool(self.inner.pool.load()), |(home, queue)| queue.place(home));
         let slot = self.admit(rows.rows, &terms, place, queued)?;
         let started = terms.deadline.map(|_| Arc::new(AtomicBool::new(false)));
-        let common = Common { queued, deadline: terms.deadline, started: started.clone(), home: home.clone() };
+        // On the I/O thread itself answers need no way home.
+        let sent_to = if local.is_some() { None } else { home.clone() };
+        let common = Common { queued, deadline: terms.deadline, started: started.clone(), home: sent_to };
         let (jobs, replies) = self.jobs(rows, slot, &common);
         let mut guard = Leaving { inner: Some(&self.inner), home: home.as_ref() };
         match local {

@@ -61,7 +61,19 @@ pub(super) fn begin(
     origin: Origin,
     decode: impl FnOnce(RequestContext, &mut String) -> Result<(InferRequest, ReplyForm), Error>,
 ) -> Result<Begun<'_>, Error> {
-    let mut ticket = gateway.begin(origin.protocol);
+    begin_with(gateway, gateway.begin(origin.protocol), origin, decode)
+}
+
+/// The same, with an account that is open already.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn begin_with<'g>(
+    gateway: &'g Gateway,
+    mut ticket: Ticket<'g>,
+    origin: Origin,
+    decode: impl FnOnce(RequestContext, &mut String) -> Result<(InferRequest, ReplyForm), Error>,
+) -> Result<Begun<'g>, Error> {
     let mut context = RequestContext::new(origin.protocol, ticket.received());
     context.deadline = origin.deadline;
     context.headers = Some(Box::new(Metadata(origin.headers)));

@@ -2,6 +2,7 @@
 
 mod error;
 mod id;
+mod plain;
 mod request;
 mod route;
 mod signature;
@@ -14,6 +15,7 @@ mod view;
 
 pub use error::{Error, ErrorCode};
 pub use id::{ModelName, ServableId, Version, VersionRef};
+pub use plain::{PlainInputs, PlainRequest};
 pub use request::{
     Answered, Headers, InferRequest, InferResponse, NamedTensor, ParamValue, Params, Phase, Protocol, RequestContext,
     RequestedOutput, Stamps,

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{DType, Data, Error, NamedTensor, Tensor};
+use super::{DType, Data, Error, NamedTensor, PlainInputs, Tensor};
 
 /// One input or output.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +77,36 @@ impl Signature {
             return Err(Error::new(super::ErrorCode::TooLarge, text));
         }
         Ok(Rows { inputs: ordered.into(), rows })
+    }
+
+    /// The short way of [`Signature::accept`], for inputs that are in the model's order already: `None` when they are not, and
+    /// where that refuses.
+    pub fn accept_plain(&self, mut given: PlainInputs<'_>, max_rows: usize) -> Option<Rows> {
+        if given.len() != self.inputs.len() {
+            return None;
+        }
+        let mut rows = None;
+        for (spec, (name, tensor)) in self.inputs.iter().zip(&given) {
+            if *spec.name != **name || check_tensor(spec, tensor).is_err() {
+                return None;
+            }
+            if self.batch == Batch::Rows {
+                let got = tensor.shape().first().copied().filter(|got| *got > 0)?;
+                if *rows.get_or_insert(got) != got {
+                    return None;
+                }
+            }
+        }
+        let rows = rows.unwrap_or(1);
+        if rows > max_rows {
+            return None;
+        }
+        let inputs: Arc<[Tensor]> = match (given.len(), given.pop()) {
+            // Without a list in between.
+            (1, Some((_, only))) => Arc::new([only]),
+            (_, last) => given.into_iter().chain(last).map(|(_, tensor)| tensor).collect(),
+        };
+        Some(Rows { inputs, rows })
     }
 
     fn check_names(&self, given: &[NamedTensor]) -> Result<(), Error> {
@@ -160,6 +190,7 @@ fn check_rows(rows: &mut Option<usize>, input: &NamedTensor) -> Result<(), Error
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use smallvec::smallvec;
 
     fn signature() -> Signature {
@@ -206,5 +237,26 @@ mod tests {
             tensor: Tensor::from_vec(DType::Fp64, smallvec![1, 2], vec![0_f64; 2]).unwrap(),
         };
         check(&[wrong, input("b", &[1])], "input 'a': datatype: expected FP32, got FP64");
+    }
+
+    proptest! {
+        #[test]
+        fn the_short_way_takes_nothing_that_the_long_one_refuses(
+            named in proptest::collection::vec(
+                (prop_oneof![4 => Just("a"), 4 => Just("b"), 1 => Just("c")], proptest::collection::vec(0_usize..4, 0..3)),
+                0..4,
+            ),
+            right in proptest::bool::weighted(0.5), rows in 0_usize..6,
+        ) {
+            let shapes = if right { vec![("a", vec![rows, 2]), ("b", vec![rows])] } else { named };
+            let given: Vec<_> = shapes.iter().map(|(name, shape)| input(name, shape)).collect();
+            let plain = shapes.iter().zip(&given).map(|((name, _), input)| (*name, input.tensor.clone())).collect();
+            let (long, short) = (signature().accept(&given, 4), signature().accept_plain(plain, 4));
+            if let Some(short) = &short {
+                let long = long.as_ref().map_err(|error| TestCaseError::fail(error.to_string()))?;
+                prop_assert_eq!((&short.inputs, short.rows), (&long.inputs, long.rows));
+            }
+            prop_assert_eq!(short.is_some(), long.is_ok() && given[0].name.as_ref() == "a");
+        }
     }
 }

@@ -1,5 +1,5 @@
 //! Plain predictions without a message in between: raw contents in, raw contents out, no parameters, no outputs named. A request
-//! like that is read from its bytes straight into an [`InferRequest`], and its answer is written straight into its frame.
+//! like that is read where its bytes lie ([`plain`]), and its answer is written straight into its frame.
 //! Everything else, and everything that is wrong in any way, goes through [`parse`], [`decode`] and [`encode`], which say what;
 //! the two ways agree on everything they both take. Called by the gRPC handler of `ModelInfer`.
 //!
@@ -12,7 +12,8 @@ use super::{decode, parse};
 use crate::{
     protocol::{ReplyForm, params, raw},
     types::{
-        DType, Error, InferRequest, InferResponse, NamedTensor, Params, RequestContext, Shape, Tensor, VersionRef,
+        DType, Error, InferRequest, InferResponse, NamedTensor, Params, PlainRequest, RequestContext, Shape, Tensor,
+        VersionRef,
     },
 };
 
@@ -25,22 +26,16 @@ const MOST_INPUTS: usize = 16;
 /// # Errors
 /// As [`parse`] and [`decode`].
 pub fn read(bytes: Bytes, context: RequestContext, name: &mut String) -> Result<(InferRequest, ReplyForm), Error> {
-    let Some(plain) = Plain::of(&bytes) else {
+    let Some(plain) = plain(&bytes) else {
         let message = parse(bytes)?;
         name.clone_from(&message.model_name);
         return decode(message, context);
     };
-    let Plain { model, version, id, inputs } = plain;
+    let PlainRequest { model, version, id, inputs } = plain;
+    let inputs = inputs.into_iter().map(|(name, tensor)| NamedTensor { name: name.into(), tensor }).collect();
     let (params, outputs) = (Params::default(), Vec::new());
-    Ok((InferRequest { model, version, id, params, inputs, outputs, context }, ReplyForm::raw()))
-}
-
-/// What a plain request says.
-struct Plain {
-    model: Box<str>,
-    version: VersionRef,
-    id: Box<str>,
-    inputs: Vec<NamedTensor>,
+    let request = InferRequest { model: model.into(), version, id: id.into(), params, inputs, outputs, context };
+    Ok((request, ReplyForm::raw()))
 }
 
 /// An input, but for its contents.
@@ -50,34 +45,31 @@ struct Head<'m> {
     shape: Shape,
 }
 
-impl Plain {
-    /// `None` when the request is not plain, or not right.
-    fn of(bytes: &Bytes) -> Option<Self> {
-        let (mut model, mut version, mut id) = ("", "", "");
-        let mut heads: SmallVec<[Head<'_>; 2]> = SmallVec::new();
-        let mut contents: SmallVec<[&[u8]; 2]> = SmallVec::new();
-        let mut rest: &[u8] = bytes;
-        while let Some((field, value)) = next(&mut rest)? {
-            match field {
-                1 => model = str::from_utf8(value).ok()?,
-                2 => version = str::from_utf8(value).ok()?,
-                3 => id = str::from_utf8(value).ok()?,
-                5 if heads.len() < MOST_INPUTS => heads.push(Head::of(value)?),
-                7 if contents.len() < MOST_INPUTS => contents.push(value),
-                _ => return None,
-            }
+/// Reads a plain request, whose answer is to be raw; `None` when it is not plain, or not right.
+pub fn plain(bytes: &Bytes) -> Option<PlainRequest<'_>> {
+    let (mut model, mut version, mut id) = ("", "", "");
+    let mut heads: SmallVec<[Head<'_>; 2]> = SmallVec::new();
+    let mut contents: SmallVec<[&[u8]; 2]> = SmallVec::new();
+    let mut rest: &[u8] = bytes;
+    while let Some((field, value)) = next(&mut rest)? {
+        match field {
+            1 => model = str::from_utf8(value).ok()?,
+            2 => version = str::from_utf8(value).ok()?,
+            3 => id = str::from_utf8(value).ok()?,
+            5 if heads.len() < MOST_INPUTS => heads.push(Head::of(value)?),
+            7 if contents.len() < MOST_INPUTS => contents.push(value),
+            _ => return None,
         }
-        if heads.is_empty() || heads.len() != contents.len() || params::check_id(id).is_err() {
-            return None;
-        }
-        let version = VersionRef::parse(version).ok()?;
-        let input = |(head, value): (Head<'_>, &[u8])| {
-            let tensor = raw::decode(head.dtype, head.shape, bytes.slice_ref(value)).ok()?;
-            Some(NamedTensor { name: head.name.into(), tensor })
-        };
-        let inputs = heads.into_iter().zip(contents).map(input).collect::<Option<_>>()?;
-        Some(Self { model: model.into(), version, id: id.into(), inputs })
     }
+    if heads.is_empty() || heads.len() != contents.len() || params::check_id(id).is_err() {
+        return None;
+    }
+    let version = VersionRef::parse(version).ok()?;
+    let mut inputs = SmallVec::new();
+    for (head, value) in heads.into_iter().zip(contents) {
+        inputs.push((head.name, raw::decode(head.dtype, head.shape, bytes.slice_ref(value)).ok()?));
+    }
+    Some(PlainRequest { model, version, id, inputs })
 }
 
 impl<'m> Head<'m> {

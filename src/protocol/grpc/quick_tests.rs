@@ -146,12 +146,12 @@ fn a_plain_request_takes_the_short_way_and_shares_its_bytes() {
         ..Default::default()
     };
     let bytes = Bytes::from(message.encode_to_vec());
-    let plain = Plain::of(&bytes).unwrap();
-    assert_eq!((&*plain.model, plain.version, &*plain.id), ("m", VersionRef::Policy, ""));
-    assert_eq!(plain.inputs[0].tensor.bytes().as_ptr(), bytes[bytes.len() - 8..].as_ptr());
+    let read = plain(&bytes).unwrap();
+    assert_eq!((read.model, read.version, read.id), ("m", VersionRef::Policy, ""));
+    assert_eq!(read.inputs[0].1.bytes().as_ptr(), bytes[bytes.len() - 8..].as_ptr());
     let named = pb::ModelInferRequest {
         outputs: vec![message::InferRequestedOutputTensor { name: "y".to_owned(), ..Default::default() }],
         ..message
     };
-    assert!(Plain::of(&named.encode_to_vec().into()).is_none());
+    assert!(plain(&named.encode_to_vec().into()).is_none());
 }

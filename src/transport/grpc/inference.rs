@@ -12,13 +12,15 @@ use super::{
     unary::{Call, parse, refusal},
 };
 use crate::{
+    gateway::Gateway,
     protocol::{
+        ReplyForm,
         grpc::{self, views},
         pb,
     },
     transport::{
         body::Body,
-        infer::{self, Origin},
+        infer::{self, Begun, Origin},
         middleware::Echo,
         policy::Action,
         service::Shared,
@@ -44,8 +46,7 @@ pub(super) async fn infer(shared: Arc<Shared>, request: Request<Incoming>) -> Re
             return call.answer(Err(error));
         }
     };
-    let origin = Origin { protocol: Protocol::Grpc, deadline: call.deadline, headers: parts.headers };
-    let outcome = match infer::begin(&shared.gateway, origin, |context, name| grpc::read(bytes, context, name)) {
+    let outcome = match begin(&shared.gateway, &call, bytes, parts.headers) {
         Ok(begun) => {
             let (mut ticket, form) = (begun.ticket, begun.form);
             let outcome = shared.gateway.answer(begun.asked, &mut ticket).await;
@@ -59,6 +60,17 @@ pub(super) async fn infer(shared: Arc<Shared>, request: Request<Incoming>) -> Re
         (done.answer, headers)
     });
     call.answer(outcome).map(|body| body.holding(Some(share)))
+}
+
+/// Everything before the wait: in a plain request's short way, else in the long one.
+fn begin<'g>(gateway: &'g Gateway, call: &Call, bytes: Bytes, headers: HeaderMap) -> Result<Begun<'g>, Error> {
+    let mut ticket = gateway.begin(Protocol::Grpc);
+    let plain = grpc::plain(&bytes).and_then(|plain| gateway.ask_plain(plain, call.deadline, &mut ticket));
+    if let Some(asked) = plain {
+        return Ok(Begun { ticket, form: ReplyForm::raw(), asked });
+    }
+    let origin = Origin { protocol: Protocol::Grpc, deadline: call.deadline, headers };
+    infer::begin_with(gateway, ticket, origin, |context, name| grpc::read(bytes, context, name))
 }
 
 /// Every other method.
