@@ -27,6 +27,8 @@ pub struct ServeOptions {
     pub workers: usize,
     /// I/O threads; 0 = chosen.
     pub io_threads: usize,
+    /// How long I/O threads look at their sockets before they sleep; zero = not at all.
+    pub poll_spin: Duration,
     /// Largest body, after decompression.
     pub max_body_bytes: usize,
     /// Most rows of a request.
@@ -94,6 +96,7 @@ impl Default for ServeOptions {
             routes: None,
             workers: 0,
             io_threads: 0,
+            poll_spin: Duration::ZERO,
             max_body_bytes: 64 << 20,
             max_request_rows: 65_536,
             max_connections: 10_000,

@@ -113,6 +113,7 @@ impl App {
         let options = &self.options;
         let threads = io_threads(options.io_threads);
         let limits = Limits::default();
+        let busy = Limits { poll_spin: options.poll_spin, ..limits.clone() };
         let budget = Budget::new(options.max_inflight_bytes);
         let intake = Intake { max_body: options.max_body_bytes, patience: BODY_PATIENCE, budget };
         let fail = |error: &dyn fmt::Display| StartError::new("listeners", error);
@@ -125,7 +126,7 @@ impl App {
         let data =
             DataService::new(Arc::clone(&self.gateway), data, server.stopping()).map_err(|error| fail(&error))?;
         let ops_service = OpsService::new(Arc::clone(&self.gateway), &ops_options(options, ops.address())?);
-        let crew = server.crew(("weir-io", threads), &data, &limits, options.max_connections).map_err(|e| fail(&e))?;
+        let crew = server.crew(("weir-io", threads), &data, &busy, options.max_connections).map_err(|e| fail(&e))?;
         server.open(http, &crew);
         server.open(grpc, &crew);
         let crew = server.crew(("weir-ops", 1), &ops_service, &limits, OPS_CONNECTIONS).map_err(|e| fail(&e))?;

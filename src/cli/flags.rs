@@ -3,11 +3,9 @@
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
-use clap::{
-    Arg, Args, Command,
-    builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser},
-};
+use clap::{Arg, Args, Command, builder::RangedU64ValueParser};
 
+use super::values::{boolean, count, count_u64, host_name, log_level, words};
 use crate::{
     app::{LogFormat, ModelControl, ServeOptions, Watch},
     spec::weir_toml::ServerFile,
@@ -26,6 +24,8 @@ const MAX_ROWS: u64 = 1 << 24;
 const MAX_CONNECTIONS: u64 = 1_000_000;
 /// The most threads of a kind.
 const MAX_THREADS: u64 = 1024;
+/// The longest time that sockets may be looked at without sleeping.
+const MAX_SPIN_US: u64 = 10_000;
 
 /// One layer of what `weir serve` is told.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
@@ -57,6 +57,9 @@ pub struct ServeFlags {
     /// Threads that serve connections; 0 = chosen from the number of cores
     #[arg(long, value_name = "COUNT", value_parser = count(0..=MAX_THREADS))]
     pub io_threads: Option<usize>,
+    /// How long such a thread goes on looking at its sockets after each turn before it sleeps; 0 = not at all
+    #[arg(long, value_name = "US", value_parser = count_u64(0..=MAX_SPIN_US))]
+    pub poll_spin_us: Option<u64>,
     /// Largest request body, after decompression
     #[arg(long, value_name = "BYTES", value_parser = count(1..=MAX_BYTES))]
     pub max_body_bytes: Option<usize>,
@@ -143,7 +146,7 @@ pub struct ServeFlags {
 }
 
 /// The defaults as the help shows them. Options that are not here have none.
-const DEFAULTS: [(&str, &str); 29] = [
+const DEFAULTS: [(&str, &str); 30] = [
     ("registry", "./models"),
     ("host", "127.0.0.1"),
     ("http_port", "8000"),
@@ -152,6 +155,7 @@ const DEFAULTS: [(&str, &str); 29] = [
     ("ops_port", "8002"),
     ("workers", "0"),
     ("io_threads", "0"),
+    ("poll_spin_us", "0"),
     ("max_body_bytes", "67108864"),
     ("max_request_rows", "65536"),
     ("max_connections", "10000"),
@@ -213,6 +217,7 @@ macro_rules! every_key {
             routes,
             workers,
             io_threads,
+            poll_spin_us,
             max_body_bytes,
             max_request_rows,
             max_connections,
@@ -282,6 +287,7 @@ impl ServeFlags {
             routes: self.routes,
             workers: self.workers.unwrap_or(default.workers),
             io_threads: self.io_threads.unwrap_or(default.io_threads),
+            poll_spin: self.poll_spin_us.map_or(default.poll_spin, Duration::from_micros),
             max_body_bytes: self.max_body_bytes.unwrap_or(default.max_body_bytes),
             max_request_rows: self.max_request_rows.unwrap_or(default.max_request_rows),
             max_connections: self.max_connections.unwrap_or(default.max_connections),
@@ -322,49 +328,6 @@ pub(super) fn probe_seconds() -> RangedU64ValueParser<u64> {
     count_u64(1..=MAX_MS / 1000)
 }
 
-fn count_u64(range: std::ops::RangeInclusive<u64>) -> RangedU64ValueParser<u64> {
-    RangedU64ValueParser::new().range(range)
-}
-
-fn count(range: std::ops::RangeInclusive<u64>) -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(range)
-}
-
-/// One of a few words, which the help lists.
-fn words<T: Copy + Send + Sync + 'static>(words: &'static [(&'static str, T)]) -> impl TypedValueParser<Value = T> {
-    let names = PossibleValuesParser::new(words.iter().map(|(word, _)| *word));
-    names.try_map(|name| {
-        let found = words.iter().find(|(word, _)| *word == name);
-        found.map(|(_, value)| *value).ok_or("unknown word")
-    })
-}
-
-fn boolean(text: &str) -> Result<bool, &'static str> {
-    match text {
-        "true" | "1" => Ok(true),
-        "false" | "0" => Ok(false),
-        _ => Err("expected true, false, 1 or 0"),
-    }
-}
-
-fn host_name(text: &str) -> Result<String, &'static str> {
-    let good = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._[]:".contains(&b));
-    if good { Ok(text.to_ascii_lowercase()) } else { Err("expected a host name") }
-}
-
-/// A level alone must be one: the filter would take any other word for the name of a module, and log nothing.
-pub(super) fn log_level(text: &str) -> Result<String, String> {
-    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-    let known = |text: &str| LEVELS.contains(&text.trim().to_ascii_lowercase().as_str());
-    if let Some(word) = text.split(',').find(|part| !part.contains('=') && !known(part)) {
-        return Err(format!("expected {} or module=level, got '{word}'", LEVELS.join(", ")));
-    }
-    match tracing_subscriber::EnvFilter::builder().parse(text) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -383,18 +346,5 @@ mod tests {
         let without =
             ["routes", "ops_token_file", "ops_audit_file", "ops_allow_host", "tenant", "onnxruntime_lib", "ready_file"];
         assert_eq!(DEFAULTS.len() - 1 + without.len(), set, "every option has a default or is known to have none");
-    }
-
-    #[test]
-    fn levels_that_are_none_are_refused() {
-        for good in ["info", "WARN", "off", "info,weir::registry=debug", "weir=trace"] {
-            assert_eq!(log_level(good).as_deref(), Ok(good));
-        }
-        assert_eq!(
-            log_level("inof").unwrap_err(),
-            "expected off, error, warn, info, debug, trace or module=level, got 'inof'"
-        );
-        assert!(log_level("weir=loud").is_err());
-        assert!(log_level("").is_err());
     }
 }

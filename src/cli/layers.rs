@@ -12,6 +12,7 @@ use clap::{Arg, Args as _, Command, FromArgMatches as _, error::ContextKind};
 use super::{
     exit::Failure,
     flags::{self, ServeFlags},
+    values::log_level,
 };
 use crate::{app::ServeOptions, spec::weir_toml::parse_weir_toml};
 
@@ -161,7 +162,7 @@ fn from_file(config: Option<PathBuf>, around: &impl Surroundings, problems: &mut
             return ServeFlags::default();
         }
     };
-    if let Some(problem) = layer.log_level.as_deref().and_then(|level| flags::log_level(level).err()) {
+    if let Some(problem) = layer.log_level.as_deref().and_then(|level| log_level(level).err()) {
         problems.push(format!("{}: log_level: {problem}", path.display()));
     }
     layer
@@ -225,7 +226,7 @@ mod tests {
 
     #[test]
     fn every_layer_sets_every_key() {
-        const VALUES: [(&str, &str, &str); 35] = [
+        const VALUES: [(&str, &str, &str); 36] = [
             ("registry", "a/b", "'a/b'"),
             ("host", "::1", "'::1'"),
             ("http_port", "1", "1"),
@@ -235,6 +236,7 @@ mod tests {
             ("routes", "r", "'r'"),
             ("workers", "4", "4"),
             ("io_threads", "5", "5"),
+            ("poll_spin_us", "50", "50"),
             ("max_body_bytes", "6", "6"),
             ("max_request_rows", "7", "7"),
             ("max_connections", "8", "8"),

@@ -4,7 +4,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | [`serve`] | `weir serve` |
-//! | [`flags`], [`layers`], [`refusal`] | its options, where they come from, what it refuses |
+//! | [`flags`], `values`, [`layers`], [`refusal`] | its options and their values, where they come from, what it refuses |
 //! | [`banner`] | what it prints at start-up |
 //! | [`infer`] | `weir infer` |
 //! | [`input`], `npy`, [`answer`], [`local`] | what it is given, what it shows, the gateway in this process |
@@ -37,6 +37,7 @@ pub mod refusal;
 pub mod serve;
 pub mod split;
 pub mod table;
+mod values;
 
 use std::{ffi::OsString, io::Write as _, process::ExitCode};
 

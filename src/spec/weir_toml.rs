@@ -73,6 +73,7 @@ words!(ModelControl { "auto" => Auto, "explicit" => Explicit });
 words!(LogFormat { "auto" => Auto, "json" => Json, "pretty" => Pretty });
 
 const MAX_THREADS: u64 = 1024;
+const MAX_SPIN_US: u64 = 10_000;
 const MAX_BYTES: u64 = 1 << 50;
 const MAX_ROWS: u64 = 1 << 24;
 const MAX_CONNECTIONS: u64 = 1_000_000;
@@ -125,6 +126,8 @@ server_file! {
     workers: usize = |node| node.count(0..=MAX_THREADS);
     /// I/O threads; 0 = chosen.
     io_threads: usize = |node| node.count(0..=MAX_THREADS);
+    /// How long sockets are looked at before sleeping.
+    poll_spin_us: u64 = |node| node.integer(0..=MAX_SPIN_US);
     /// Largest body, after decompression.
     max_body_bytes: usize = |node| node.count(1..=MAX_BYTES);
     /// Most rows of a request.
@@ -270,7 +273,7 @@ log_level = "info,weir=debug"
             &[
                 "line 1, column 1: http-port: unknown key, did you mean 'http_port'?",
                 "line 2, column 2: ops: unknown key: expected one of 'registry', 'host', 'http_port', 'grpc_port', 'ops_host', \
-             'ops_port', 'routes', 'workers', 'io_threads', 'max_body_bytes', 'max_request_rows', 'max_connections', \
+             'ops_port', 'routes', 'workers', 'io_threads', 'poll_spin_us', 'max_body_bytes', 'max_request_rows', 'max_connections', \
              'max_inflight_bytes', 'watch', 'poll_interval_ms', 'settle_ms', 'model_control', 'insecure_data_control', \
              'strict_readiness', 'drain_notice_ms', 'drain_timeout_ms', 'ops_token_file', 'ops_audit_file', \
              'ops_readonly', 'insecure_ops', 'ops_allow_host', 'load_budget_ms', 'tenant', 'load_probe', \

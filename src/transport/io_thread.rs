@@ -17,6 +17,7 @@ use super::{
     connection::{self, Handler, Spawn},
     limits::Limits,
     pulse::{Order, Pulse},
+    spin::spin,
     watch::Watch,
 };
 
@@ -78,6 +79,9 @@ impl<H: Handler> IoThread<H> {
     async fn run(mut self, mut inbox: mpsc::Receiver<Accepted>, mut phase: watch::Receiver<Phase>) -> usize {
         let gone = CancellationToken::new();
         self.handler.enter(&self.tracker, gone.clone());
+        if !self.limits.poll_spin.is_zero() {
+            self.tracker.spawn(spin(self.limits.poll_spin, gone.clone()));
+        }
         let builder = Arc::new(connection::builder(&self.limits, Spawn(self.tracker.clone())));
         let mut look = ticks(self.limits.pace());
         loop {

@@ -32,6 +32,8 @@ pub struct Limits {
     pub header_bytes: u32,
     /// HTTP/1: bytes that are read ahead, and so the most that a request head may have; at least 8192.
     pub http1_buffer: usize,
+    /// How long a thread goes on looking at its sockets after each turn before it sleeps; zero = not at all.
+    pub poll_spin: Duration,
 }
 
 impl Default for Limits {
@@ -50,6 +52,7 @@ impl Default for Limits {
             frame: 256 << 10,
             header_bytes: 16 << 10,
             http1_buffer: 64 << 10,
+            poll_spin: Duration::ZERO,
         }
     }
 }

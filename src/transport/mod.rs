@@ -17,6 +17,7 @@ mod ops;
 mod policy;
 mod pulse;
 mod service;
+mod spin;
 mod timer;
 mod watch;
 

@@ -5,7 +5,7 @@
 
 use std::{
     cell::Cell,
-    future::Future,
+    future::{Future, poll_fn},
     pin::Pin,
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
@@ -17,6 +17,8 @@ use tokio::time::Instant as Moment;
 thread_local! {
     /// When a connection of this thread last had its turn.
     static NOW: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// Who waits for the next turn.
+    static WAITS: Cell<Option<Waker>> = const { Cell::new(None) };
 }
 
 /// How close to its end a timer is asked itself: more than timers are ever rounded by.
@@ -25,6 +27,27 @@ const CLOSE: Duration = Duration::from_millis(50);
 /// A connection has its turn.
 pub(super) fn tick() {
     NOW.set(Some(Moment::now().into_std()));
+    if let Some(waker) = WAITS.take() {
+        waker.wake();
+    }
+}
+
+/// Waits for the next turn. One task of a thread may do so.
+pub(super) async fn next_turn() {
+    let mut waits = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut waits, true) {
+            return Poll::Ready(());
+        }
+        WAITS.set(Some(cx.waker().clone()));
+        Poll::Pending
+    })
+    .await;
+}
+
+/// How long ago the last turn was.
+pub(super) fn since_turn() -> Duration {
+    NOW.get().map_or(Duration::MAX, |last| Moment::now().into_std().saturating_duration_since(last))
 }
 
 /// The time of the last turn.
@@ -77,8 +100,6 @@ impl Future for LoopSleep {
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
-
     use tokio_util::task::TaskTracker;
 
     use super::*;
