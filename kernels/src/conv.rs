@@ -6,7 +6,7 @@ use std::sync::Arc;
 use fearless_simd::{Simd, dispatch, prelude::*};
 
 use crate::{
-    Activation, SLACK, Window, level,
+    Activation, MAX_LANES, SLACK, Window, level,
     tile::{Packed, Shifted, multiply},
     window::copy_short,
     with_scratch,
@@ -147,7 +147,6 @@ fn pack<const MR: usize>(weights: &[f32], outputs: usize, inner: usize) -> Vec<[
 #[inline(always)]
 fn split_and_run<S: Simd>(simd: S, conv: &Conv, job: Job<'_>, (scratch, out): (&mut [f32], &mut [f32])) {
     let len = conv.window.split_len();
-    scratch.fill(0.0);
     let channels = job.image.chunks_exact(conv.window.input_len());
     for (channel, split) in channels.zip(scratch.chunks_exact_mut(len)) {
         conv.window.split(channel, split);
@@ -234,98 +233,122 @@ impl<S: Simd, const MR: usize> Group<'_, S, MR> {
     fn rows<const NV: usize>(&mut self, at: usize) {
         let right = Shifted { data: &self.image[at..], starts: &self.conv.starts };
         let inner = self.conv.starts.len();
+        let end = at + NV * S::f32s::LEN;
+        let (rows, columns) = self.conv.window.output();
+        let is_dense = self.conv.window.pitch() == columns && end <= rows * columns;
+        let pieces = if is_dense { Pieces::NONE } else { Pieces::new(&self.conv.window, at, end) };
+        let whole = if is_dense { Some(at) } else { pieces.whole(end - at) };
         for (block, weights) in self.weights.chunks_exact(inner.max(1)).enumerate() {
             let first = block * MR;
             let count = (self.bias.len() - first).min(MR);
             let mut sums = [[S::f32s::splat(self.simd, 0.0); NV]; MR];
-            for (sums, bias) in sums.iter_mut().zip(&self.bias[first..first + count]) {
-                *sums = [S::f32s::splat(self.simd, *bias); NV];
+            for r in 0..count {
+                sums[r] = [S::f32s::splat(self.simd, self.bias[first + r]); NV];
             }
             multiply(self.simd, Packed(weights), right, &mut sums);
-            for (r, sums) in sums.iter().enumerate().take(count) {
-                self.store(first + r, at, sums);
+            for r in 0..count {
+                if let Some(at) = whole {
+                    self.store_whole(first + r, at, &sums[r]);
+                } else {
+                    self.store_pieces(first + r, &pieces, &sums[r]);
+                }
             }
+        }
+    }
+
+    /// Stores a run all of which is outputs.
+    #[inline(always)]
+    fn store_whole<const NV: usize>(&mut self, channel: usize, at: usize, sums: &[S::f32s; NV]) {
+        let lanes = S::f32s::LEN;
+        let place = channel * self.conv.window.output_len() + at;
+        let out = &mut self.out[place..place + NV * lanes];
+        let other = self.other.map(|other| &other[place..place + NV * lanes]);
+        for v in 0..NV {
+            let place = v * lanes..(v + 1) * lanes;
+            let vector = match other {
+                Some(other) => sums[v] + S::f32s::from_slice(self.simd, &other[place.clone()]),
+                None => sums[v],
+            };
+            self.activation.apply(self.simd, vector).store_slice(&mut out[place]);
         }
     }
 
     /// Stores what counts of a run: the columns that are outputs.
     #[inline(always)]
-    fn store<const NV: usize>(&mut self, channel: usize, at: usize, sums: &[S::f32s; NV]) {
+    fn store_pieces<const NV: usize>(&mut self, channel: usize, pieces: &Pieces, sums: &[S::f32s; NV]) {
         let lanes = S::f32s::LEN;
-        let (rows, columns) = self.conv.window.output();
-        let (pitch, plane) = (self.conv.window.pitch(), rows * columns);
-        let end = at + NV * lanes;
+        let plane = self.conv.window.output_len();
         let own = channel * plane..(channel + 1) * plane;
-        let other = self.other.map(|other| &other[own.clone()]);
-        let out = &mut self.out[own];
-        if pitch == columns && end <= plane {
-            let out = &mut out[at..end];
-            for v in 0..NV {
-                let place = v * lanes..(v + 1) * lanes;
-                let vector = match other {
-                    Some(other) => sums[v] + S::f32s::from_slice(self.simd, &other[at..end][place.clone()]),
-                    None => sums[v],
-                };
-                self.activation.apply(self.simd, vector).store_slice(&mut out[place]);
-            }
-            return;
-        }
-        let mut buffer = [0.0; 48];
-        let mut added = [0.0; 48];
-        if let Some(other) = other {
-            for row in Run::new(at, end, (rows, columns, pitch)) {
-                copy_short(&other[row.plane..][..row.len], &mut added[row.tile..][..row.len]);
+        let out = &mut self.out[own.clone()];
+        let mut buffer = [0.0; MAX_RUN];
+        if let Some(other) = self.other.map(|other| &other[own]) {
+            for piece in pieces.all() {
+                copy_short(&other[piece.plane..][..piece.len], &mut buffer[piece.tile..][..piece.len]);
             }
         }
         for v in 0..NV {
-            let place = v * lanes..(v + 1) * lanes;
-            let vector = sums[v] + S::f32s::from_slice(self.simd, &added[place.clone()]);
-            self.activation.apply(self.simd, vector).store_slice(&mut buffer[place]);
+            let place = &mut buffer[v * lanes..(v + 1) * lanes];
+            let vector = match self.other {
+                Some(_) => sums[v] + S::f32s::from_slice(self.simd, place),
+                None => sums[v],
+            };
+            self.activation.apply(self.simd, vector).store_slice(place);
         }
-        for row in Run::new(at, end, (rows, columns, pitch)) {
-            copy_short(&buffer[row.tile..][..row.len], &mut out[row.plane..][..row.len]);
+        for piece in pieces.all() {
+            copy_short(&buffer[piece.tile..][..piece.len], &mut out[piece.plane..][..piece.len]);
         }
     }
 }
 
-/// The pieces of a run that are outputs.
-struct Run {
-    start: usize,
-    end: usize,
-    y: usize,
-    rows: usize,
-    columns: usize,
-    pitch: usize,
-}
+/// Numbers of a run, at most: three vectors.
+const MAX_RUN: usize = 3 * MAX_LANES;
 
-/// One of them: where it is in the tile and in the plane of the output.
+/// One of the pieces of a run that are outputs: where it is in the run and in the plane of the output.
+#[derive(Clone, Copy)]
 struct Piece {
     tile: usize,
     plane: usize,
     len: usize,
 }
 
-impl Run {
-    #[inline(always)]
-    fn new(start: usize, end: usize, (rows, columns, pitch): (usize, usize, usize)) -> Self {
-        Self { start, end, y: start / pitch, rows, columns, pitch }
-    }
+/// All of them.
+struct Pieces {
+    pieces: [Piece; MAX_RUN],
+    count: usize,
 }
 
-impl Iterator for Run {
-    type Item = Piece;
+impl Pieces {
+    const NONE: Self = Self { pieces: [Piece { tile: 0, plane: 0, len: 0 }; MAX_RUN], count: 0 };
 
+    /// Those between two places of a plane whose rows have gaps.
     #[inline(always)]
-    fn next(&mut self) -> Option<Piece> {
-        while self.y < self.rows && self.y * self.pitch < self.end {
-            let row = self.y * self.pitch;
-            let (from, to) = (row.max(self.start), (row + self.columns).min(self.end));
-            let plane = self.y * self.columns + from - row;
-            self.y += 1;
+    fn new(window: &Window, start: usize, end: usize) -> Self {
+        let ((rows, columns), pitch) = (window.output(), window.pitch());
+        let mut found = Self::NONE;
+        for y in start / pitch..rows {
+            let row = y * pitch;
+            let (from, to) = (row.max(start), (row + columns).min(end));
+            if row >= end {
+                break;
+            }
             if from < to {
-                return Some(Piece { tile: from - self.start, plane, len: to - from });
+                found.pieces[found.count] =
+                    Piece { tile: from - start, plane: y * columns + from - row, len: to - from };
+                found.count += 1;
             }
         }
-        None
+        found
+    }
+
+    /// Where a run of `len` starts in the plane if it is one piece.
+    #[inline(always)]
+    fn whole(&self, len: usize) -> Option<usize> {
+        let first = self.pieces[0];
+        (self.count == 1 && first.len == len).then_some(first.plane)
+    }
+
+    #[inline(always)]
+    fn all(&self) -> &[Piece] {
+        &self.pieces[..self.count]
     }
 }

@@ -12,7 +12,7 @@
 //! | `dense.rs` | rows times a weight matrix that was packed before |
 //! | `batched.rs` | products of matrices of which neither is constant |
 //! | `rows.rs` | what is done row by row: softmax, normalization |
-//! | `pool.rs` | the largest of a window, the sum of a plane |
+//! | `pool.rs` | the largest of a window, sums, factors, every second number |
 //! | `window.rs` | how a convolution walks over an image: padding, strides, dilations |
 //! | `conv.rs` | convolutions as a matrix product over a padded image that is never unfolded |
 //! | `depthwise.rs` | convolutions with one filter per channel |
@@ -55,7 +55,7 @@ pub use batched::{Product, Products, Steps};
 pub use conv::{Conv, ConvWeights};
 pub use dense::{Dense, DenseWeights};
 pub use depthwise::Depthwise;
-pub use pool::{MaxPool, row_sums};
+pub use pool::{MaxPool, Sums, scale_rows, thin_out};
 pub use rows::{Added, Norm, softmax};
 pub use window::{Window, WindowAxis};
 

@@ -3,8 +3,9 @@
 use proptest::prelude::*;
 
 use crate::{
-    Activation, Added, MaxPool, Norm, Product, Products, Steps, row_sums, softmax,
+    Activation, Added, MaxPool, Norm, Product, Products, Steps, Sums, scale_rows, softmax,
     tests::{axis, close, numbers},
+    thin_out,
 };
 
 fn plain_softmax(row: &[f64]) -> Vec<f32> {
@@ -116,12 +117,30 @@ proptest! {
     }
 
     #[test]
-    fn sums_of_planes(len in 1..200_usize, count in 1..5_usize) {
-        let given = numbers(len * count, 1);
-        let expected: Vec<f32> = given.chunks_exact(len).map(|plane| plane.iter().sum::<f32>() * 0.25).collect();
-        let mut ours = vec![f32::NAN; count];
-        row_sums(&given, len, 0.25, &mut ours);
+    fn sums_over_an_axis(len in 1..200_usize, outer in 1..5_usize, inner in 1..40_usize) {
+        let given = numbers(outer * len * inner, 1);
+        let sum = |at: usize| -> f32 {
+            (0..len).map(|k| given[(at / inner * len + k) * inner + at % inner]).sum::<f32>() * 0.25
+        };
+        let expected: Vec<f32> = (0..outer * inner).map(sum).collect();
+        let mut ours = vec![f32::NAN; outer * inner];
+        Sums { len, inner, factor: 0.25 }.run(&given, &mut ours);
         close(&ours, &expected)?;
+    }
+
+    #[test]
+    fn every_so_many_are_taken(len in 1..9_usize, step in 1..4_usize, outer in 1..4_usize, inner in 1..20_usize) {
+        let total = (len - 1) * step + 1;
+        let given = numbers(outer * total * inner, 1);
+        let of = |at: usize| given[(at / (len * inner) * total + at / inner % len * step) * inner + at % inner];
+        let expected: Vec<f32> = (0..outer * len * inner).map(of).collect();
+        let mut ours = vec![f32::NAN; expected.len()];
+        thin_out(&given, (total, inner), step, &mut ours);
+        prop_assert_eq!(&ours, &expected);
+        let factors = numbers(outer, 2);
+        scale_rows(&mut ours, len * inner, &factors);
+        let scaled: Vec<f32> = expected.iter().enumerate().map(|(at, x)| x * factors[at / (len * inner)]).collect();
+        prop_assert_eq!(ours, scaled);
     }
 }
 

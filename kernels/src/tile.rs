@@ -6,6 +6,8 @@ use fearless_simd::{Simd, prelude::*};
 
 /// The left operand: `MR` numbers for each step of the inner dimension.
 pub(crate) trait Left<const MR: usize>: Copy {
+    /// Whether numbers are loaded after the vectors of a step: then they are spread over vectors as they are loaded.
+    const LAST: bool;
     /// Steps of the inner dimension.
     fn len(self) -> usize;
     /// The numbers of one step.
@@ -23,6 +25,8 @@ pub(crate) trait Right<S: Simd, const NV: usize>: Copy {
 pub(crate) struct Packed<'a, const MR: usize>(pub(crate) &'a [[f32; MR]]);
 
 impl<const MR: usize> Left<MR> for Packed<'_, MR> {
+    const LAST: bool = true;
+
     #[inline(always)]
     fn len(self) -> usize {
         self.0.len()
@@ -51,6 +55,9 @@ impl<'a, const MR: usize> Rows<'a, MR> {
 }
 
 impl<const MR: usize> Left<MR> for Rows<'_, MR> {
+    // Each row is checked for its end; done together, that costs least.
+    const LAST: bool = false;
+
     #[inline(always)]
     fn len(self) -> usize {
         self.0[0].len()
@@ -110,15 +117,17 @@ impl<S: Simd, const NV: usize> Right<S, NV> for Shifted<'_> {
 
 /// Adds the product to `sums`.
 #[inline(always)]
-pub(crate) fn multiply<S: Simd, const MR: usize, const NV: usize>(
+pub(crate) fn multiply<S: Simd, L: Left<MR>, R: Right<S, NV>, const MR: usize, const NV: usize>(
     simd: S,
-    left: impl Left<MR>,
-    right: impl Right<S, NV>,
+    left: L,
+    right: R,
     sums: &mut [[S::f32s; NV]; MR],
 ) {
     let mut local = *sums;
     for k in 0..left.len() {
-        let (numbers, vectors) = (left.at(k), right.load(simd, k));
+        let first = if L::LAST { [0.0; MR] } else { left.at(k) };
+        let vectors = right.load(simd, k);
+        let numbers = if L::LAST { left.at(k) } else { first };
         for r in 0..MR {
             let number = S::f32s::splat(simd, numbers[r]);
             for v in 0..NV {

@@ -118,7 +118,7 @@ impl Window {
         self.phases.len() * self.extent.0 * self.extent.1
     }
 
-    /// Splits one channel. Padding is not written: `split` has to be zero where no element of the image goes.
+    /// Splits one channel.
     #[inline(always)]
     pub(crate) fn split(&self, channel: &[f32], split: &mut [f32]) {
         let pitch = self.pitch();
@@ -128,7 +128,13 @@ impl Window {
                 let y = (at * self.y.stride + phase_y).wrapping_sub(self.y.pad_before);
                 if y < self.y.input {
                     let source = &channel[y * self.x.input..][..self.x.input];
-                    pick(&source[inside.from..], self.x.stride, &mut row[inside.first..][..inside.count]);
+                    let (before, row) = row.split_at_mut(inside.first);
+                    let (row, after) = row.split_at_mut(inside.count);
+                    clear_short(before);
+                    pick(&source[inside.from..], self.x.stride, row);
+                    clear_short(after);
+                } else {
+                    row.fill(0.0);
                 }
             }
         }
@@ -186,6 +192,18 @@ fn pick_half(source: &[f32], picked: &mut [f32]) {
     }
 }
 
+/// Zeros for padding, which is mostly one or two columns wide.
+#[inline(always)]
+fn clear_short(target: &mut [f32]) {
+    if target.len() > 4 {
+        target.fill(0.0);
+        return;
+    }
+    for number in target {
+        *number = 0.0;
+    }
+}
+
 /// Copies rows that are mostly short by pieces of constant size, which take no call.
 #[inline(always)]
 pub(crate) fn copy_short(source: &[f32], target: &mut [f32]) {
@@ -193,6 +211,7 @@ pub(crate) fn copy_short(source: &[f32], target: &mut [f32]) {
         4..8 => copy_ends::<4>(source, target),
         8..16 => copy_ends::<8>(source, target),
         16..=32 => copy_ends::<16>(source, target),
+        33..=64 => copy_ends::<32>(source, target),
         0..4 => {
             for (to, from) in target.iter_mut().zip(source) {
                 *to = *from;

@@ -29,7 +29,9 @@ use tract_onnx::{
         model::{Rewriter, TypedModelPatch, TypedOp},
         ops::{
             array::TypedConcat,
+            binary::TypedBinOp,
             cnn::{Conv, MaxPool},
+            downsample::Downsample,
             einsum::EinSum,
             element_wise::ElementWiseOp,
             nn::{Reduce, RmsNorm, Softmax},
@@ -56,11 +58,13 @@ pub(crate) fn rewrite(graph: &mut TypedModel, packings: &Packings) -> TractResul
         .with_rule_for::<Softmax>("softmax", |_, graph, node, _, op| rowwise::softmax(graph, node, op))
         .with_rule_for::<Reduce>("sums", |_, graph, node, _, op| rowwise::sums(graph, node, op))
         .with_rule_for::<MaxPool>("max pool", |_, graph, node, _, op| rowwise::max_pool(graph, node, op))
+        .with_rule_for::<Downsample>("every second", |_, graph, node, _, op| rowwise::thinned(graph, node, op))
         .with_rule_for::<TypedConcat>("concat", |_, graph, node, _, op| rowwise::concat(graph, node, op));
     rewriter.rewrite(packings, graph)?;
     // What has not become part of something else.
     let maps = Rewriter::<()>::default()
-        .with_rule_for::<ElementWiseOp>("map", |(), graph, node, _, op| rowwise::map(graph, node, op));
+        .with_rule_for::<ElementWiseOp>("map", |(), graph, node, _, op| rowwise::map(graph, node, op))
+        .with_rule_for::<TypedBinOp>("scale", |(), graph, node, _, _| rowwise::scale(graph, node));
     maps.rewrite(&(), graph)
 }
 

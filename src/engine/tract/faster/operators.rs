@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use tract_onnx::tract_hir::internal::*;
-use weir_kernels::{Activation, Added, Conv, Dense, Depthwise, MaxPool, Norm, Products, row_sums, softmax};
+use weir_kernels::{
+    Activation, Added, Conv, Dense, Depthwise, MaxPool, Norm, Products, Sums, scale_rows, softmax, thin_out,
+};
 
 /// What an operator runs.
 #[derive(Clone, Debug)]
@@ -17,6 +19,9 @@ pub(super) enum Kernel {
     MaxPool(Arc<MaxPool>),
     Sums(Sums),
     Concat(Arc<Vec<usize>>),
+    Thinned(Thinned),
+    /// Runs of so many numbers, each with a factor of its own.
+    Scale(usize),
     /// Nothing but the activation.
     Map,
 }
@@ -30,7 +35,8 @@ impl Kernel {
             Self::Dense(dense) => (Arc::as_ptr(dense.weights()).addr(), dense.weights().bytes()),
             Self::Products(products) => (Arc::as_ptr(products).addr(), size_of_val(&products.places[..])),
             Self::Softmax(softmax) => (Arc::as_ptr(softmax).addr(), size_of_val(&softmax.starts[..])),
-            Self::Norm(_) | Self::MaxPool(_) | Self::Sums(_) | Self::Concat(_) | Self::Map => return None,
+            Self::Norm(_) | Self::MaxPool(_) | Self::Sums(_) | Self::Concat(_) => return None,
+            Self::Thinned(_) | Self::Scale(_) | Self::Map => return None,
         })
     }
 }
@@ -43,11 +49,12 @@ pub(super) struct Softmax {
     pub(super) starts: Vec<usize>,
 }
 
-/// Sums of runs of numbers, times a factor.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Sums {
-    pub(super) len: usize,
-    pub(super) factor: f32,
+/// Every so many of the middle of three axes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Thinned {
+    pub(super) given: usize,
+    pub(super) inner: usize,
+    pub(super) step: usize,
 }
 
 /// One kernel over images, rows or all there is, with what follows it.
@@ -73,14 +80,15 @@ impl Fused {
             Kernel::Dense(dense) => dense.run(image, other, out, self.activation),
             Kernel::Norm(norm) => norm.run(image, out),
             Kernel::MaxPool(pool) => pool.run(image, out),
-            Kernel::Sums(Sums { len, factor }) => row_sums(image, *len, *factor, out),
+            Kernel::Sums(sums) => sums.run(image, out),
+            Kernel::Thinned(Thinned { given, inner, step }) => thin_out(image, (*given, *inner), *step, out),
             Kernel::Products(products) => {
                 if let Some(other) = other {
                     products.run(image, other, out);
                 }
             }
             // These are run by `eval` itself.
-            Kernel::Softmax(_) | Kernel::Concat(_) | Kernel::Map => {}
+            Kernel::Softmax(_) | Kernel::Concat(_) | Kernel::Scale(_) | Kernel::Map => {}
         }
     }
 
@@ -90,14 +98,16 @@ impl Fused {
         let mut tensor = inputs.next().context("input 0: is missing")?.into_tensor();
         let mut numbers = tensor.try_as_plain_ram_mut()?;
         let numbers = numbers.as_slice_mut::<f32>()?;
-        if let Kernel::Softmax(kernel) = &self.kernel {
-            let Softmax { len, starts } = &**kernel;
-            let mask = inputs.next();
-            let mask = mask.as_ref().map(|mask| mask.try_as_plain_ram()).transpose()?;
-            let mask = mask.as_ref().map(|mask| mask.as_slice::<f32>()).transpose()?;
-            softmax(numbers, *len, mask.map(|numbers| Added { numbers, starts }));
-        } else {
-            self.activation.run(numbers);
+        let other = inputs.next();
+        let other = other.as_ref().map(|other| other.try_as_plain_ram()).transpose()?;
+        let other = other.as_ref().map(|other| other.as_slice::<f32>()).transpose()?;
+        match &self.kernel {
+            Kernel::Softmax(kernel) => {
+                let Softmax { len, starts } = &**kernel;
+                softmax(numbers, *len, other.map(|numbers| Added { numbers, starts }));
+            }
+            Kernel::Scale(len) => scale_rows(numbers, *len, other.context("input 1: is missing")?),
+            _ => self.activation.run(numbers),
         }
         Ok(tvec![tensor.into_tvalue()])
     }
@@ -130,6 +140,8 @@ impl PartialEq for Fused {
             (Kernel::MaxPool(a), Kernel::MaxPool(b)) => Arc::ptr_eq(a, b),
             (Kernel::Sums(a), Kernel::Sums(b)) => a == b,
             (Kernel::Concat(a), Kernel::Concat(b)) => a == b,
+            (Kernel::Thinned(a), Kernel::Thinned(b)) => a == b,
+            (Kernel::Scale(a), Kernel::Scale(b)) => a == b,
             (Kernel::Map, Kernel::Map) => true,
             _ => false,
         };
@@ -151,6 +163,8 @@ impl Op for Fused {
             Kernel::MaxPool(_) => "WeirMaxPool",
             Kernel::Sums(_) => "WeirSums",
             Kernel::Concat(_) => "WeirConcat",
+            Kernel::Thinned(_) => "WeirThinned",
+            Kernel::Scale(_) => "WeirScale",
             Kernel::Map => "WeirMap",
         }
         .into()
@@ -167,7 +181,7 @@ impl EvalOp for Fused {
     op_out_of_plan!();
 
     fn eval(&self, _: &EvalContext<'_>, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        if matches!(self.kernel, Kernel::Softmax(_) | Kernel::Map) {
+        if matches!(self.kernel, Kernel::Softmax(_) | Kernel::Scale(_) | Kernel::Map) {
             return self.in_place(inputs);
         }
         let mut output = Tensor::zero::<f32>(&self.shape)?;

@@ -7,17 +7,18 @@ use tract_onnx::tract_core::ops::{
     array::TypedConcat,
     binary::TypedBinOp,
     cnn::MaxPool,
+    downsample::Downsample,
     element_wise::ElementWiseOp,
     nn::{DataFormat, Reduce, Reducer, RmsNorm, Softmax, SoftmaxKind},
 };
 use tract_onnx::tract_hir::internal::*;
-use weir_kernels::Norm;
+use weir_kernels::{Norm, Sums};
 
 use super::{
     Replaced,
     convolution::axes,
     follow::{Chain, activation_of, uniform},
-    operators::{self, Fused, Kernel, Sums},
+    operators::{self, Fused, Kernel},
 };
 
 /// Rows of a softmax, beyond which a mask is not taken along.
@@ -137,23 +138,60 @@ fn centered(graph: &TypedModel, input: OutletId, shape: &[usize]) -> TractResult
     Ok(None)
 }
 
-/// Replaces a sum over the last axes and a factor that follows it.
+/// Replaces a sum over neighbouring axes and a factor that follows it.
 ///
 /// # Errors
 /// When the graph does not hold together.
 pub(super) fn sums(graph: &TypedModel, node: &TypedNode, op: &Reduce) -> Replaced {
     let [input] = node.inputs[..] else { return Ok(None) };
     let Some(shape) = floats(graph, input)? else { return Ok(None) };
-    let first = shape.len() - op.axes.len().min(shape.len());
-    let last = op.reducer == Reducer::Sum && op.axes.iter().copied().eq(first..shape.len());
-    let len: usize = shape[first..].iter().product();
-    if !last || len == 1 {
+    let (Some(first), Some(last)) = (op.axes.first(), op.axes.last()) else { return Ok(None) };
+    let neighbours = op.reducer == Reducer::Sum && op.axes.iter().copied().eq(*first..last + 1);
+    if !neighbours || *last >= shape.len() {
+        return Ok(None);
+    }
+    let len: usize = shape[*first..=*last].iter().product();
+    let inner: usize = shape[last + 1..].iter().product();
+    if len == 1 {
         return Ok(None);
     }
     let mut chain = Chain::new(graph, node, 0..0, Vec::new());
     let factor = chain.factor()?;
     let Some(shape) = floats(graph, chain.end)? else { return Ok(None) };
-    patch(graph, &[input], chain.end, Fused::alone(Kernel::Sums(Sums { len, factor }), shape))
+    patch(graph, &[input], chain.end, Fused::alone(Kernel::Sums(Sums { len, inner, factor }), shape))
+}
+
+/// Replaces a tensor times another one that has a number for each plane of it.
+///
+/// # Errors
+/// When the graph does not hold together.
+pub(super) fn scale(graph: &TypedModel, node: &TypedNode) -> Replaced {
+    let Some([a, b]) = operands(node, "Mul") else { return Ok(None) };
+    let end = OutletId::new(node.id, 0);
+    let Some(shape) = floats(graph, end)? else { return Ok(None) };
+    for (planes, factors) in [(a, b), (b, a)] {
+        let (Some(whole), Some(few)) = (floats(graph, planes)?, floats(graph, factors)?) else { return Ok(None) };
+        let same = few.iter().zip(shape).take_while(|(few, whole)| few == whole).count();
+        let len: usize = shape[same..].iter().product();
+        let fits = whole == shape && few.len() == shape.len() && few[same..].iter().all(|size| *size == 1);
+        if fits && len > 1 && same > 0 {
+            return patch(graph, &[planes, factors], end, Fused::alone(Kernel::Scale(len), shape));
+        }
+    }
+    Ok(None)
+}
+
+/// Replaces every so many of an axis.
+///
+/// # Errors
+/// When the graph does not hold together.
+pub(super) fn thinned(graph: &TypedModel, node: &TypedNode, op: &Downsample) -> Replaced {
+    let ([input], end) = (&node.inputs[..], OutletId::new(node.id, 0)) else { return Ok(None) };
+    let (Some(given), Some(shape)) = (floats(graph, *input)?, floats(graph, end)?) else { return Ok(None) };
+    let (Ok(step @ 1..), 0) = (usize::try_from(op.stride), op.modulo) else { return Ok(None) };
+    let inner = given[op.axis + 1..].iter().product();
+    let thinned = operators::Thinned { given: given[op.axis], inner, step };
+    patch(graph, &[*input], end, Fused::alone(Kernel::Thinned(thinned), shape))
 }
 
 /// Replaces the largest of each window of an image or a series, channels first.

@@ -4,6 +4,7 @@ use tract_onnx::{
     tract_core::ops::{
         array::TypedConcat,
         cnn::{MaxPool, PaddingSpec, PoolSpec},
+        downsample::Downsample,
         einsum::EinSum,
         math,
         nn::{self, DataFormat, Reduce, Reducer, RmsNorm, Softmax, SoftmaxKind},
@@ -117,11 +118,29 @@ fn images_are_pooled_and_summed() {
 }
 
 #[test]
-fn sums_over_other_axes_are_left_alone() {
-    let (mut graph, x) = graph(&[2, 3, 4]);
-    let sum = Reduce { axes: tvec![1], reducer: Reducer::Sum };
-    let sum = graph.wire_node("sum", sum, &[x]).unwrap();
-    assert!(put_in(graph, &sum).is_empty());
+fn sums_are_over_neighbouring_axes() {
+    for (axes, expected) in [(&[1][..], &["WeirSums"][..]), (&[0, 1], &["WeirSums"]), (&[0, 2], &[])] {
+        let (mut graph, x) = graph(&[2, 3, 4]);
+        let sum = Reduce { axes: axes.into(), reducer: Reducer::Sum };
+        let sum = graph.wire_node("sum", sum, &[x]).unwrap();
+        assert_eq!(put_in(graph, &sum), expected, "{axes:?}");
+    }
+}
+
+#[test]
+fn planes_are_thinned_out_and_scaled() {
+    let (mut graph, x) = graph(&[2, 3, 7, 8]);
+    let mut end = x;
+    for axis in [2, 3] {
+        let op = Downsample { axis, stride: 2, modulo: 0 };
+        end = graph.wire_node(format!("every-{axis}"), op, &[end]).unwrap()[0];
+    }
+    let sum = Reduce { axes: tvec![2, 3], reducer: Reducer::Sum };
+    let sum = graph.wire_node("sum", sum, &[end]).unwrap()[0];
+    let gate = graph.wire_node("gate", nn::sigmoid(), &[sum]).unwrap()[0];
+    let scaled = graph.wire_node("scaled", math::mul(), &[gate, end]).unwrap()[0];
+    let both = graph.wire_node("both", math::sub(), &[scaled, end]).unwrap();
+    assert_eq!(put_in(graph, &both), ["WeirMap", "WeirScale", "WeirSums", "WeirThinned", "WeirThinned"]);
 }
 
 #[test]
