@@ -58,6 +58,11 @@ impl Block<'_> {
         let mut row = 0;
         if S::f32s::LEN >= 16 && NV <= 3 {
             while count - row >= 8 {
+                // One vector wide, a row left over by itself would take as long as eight.
+                if NV == 1 && count - row == 9 {
+                    self.tile::<S, 9, NV>(simd, (row, at), out);
+                    return NV;
+                }
                 self.tile::<S, 8, NV>(simd, (row, at), out);
                 row += 8;
             }
