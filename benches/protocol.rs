@@ -16,6 +16,10 @@ use weir::{
     },
 };
 
+/// As in the server.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const SIZES: [usize; 2] = [30, 150_528];
 
 /// Numbers as a scaler leaves them: most need all their digits.
@@ -138,5 +142,62 @@ fn encode(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, decode, encode);
+/// Times that either side of a ratio is measured.
+const ROUNDS: usize = 31;
+
+/// How many times longer `other` takes than `ours`: the median of pairs that are measured one directly behind the other.
+fn ratio(what: &str, mut ours: impl FnMut(), mut other: impl FnMut()) {
+    fn time(mut run: impl FnMut()) -> f64 {
+        let start = Instant::now();
+        (0..8).for_each(|_| run());
+        start.elapsed().as_secs_f64()
+    }
+    let mut ratios: Vec<f64> = (0..ROUNDS)
+        .map(|_| {
+            let ours = time(&mut ours);
+            time(&mut other) / ours
+        })
+        .collect();
+    ratios.sort_by(f64::total_cmp);
+    println!("ratio: {what}: {:.2} ({:.2} to {:.2})", ratios[ROUNDS / 2], ratios[0], ratios[ROUNDS - 1]);
+}
+
+/// The pictures again, as ratios of one run: figures of two runs on a busy machine do not compare.
+fn ratios(_: &mut Criterion) {
+    let count = SIZES[1];
+    let values = floats(count);
+    let read = |body: &Bytes, header| {
+        let read = json::decode("m", VersionRef::Policy, black_box(body.clone()), header, context());
+        black_box(read.expect("valid"));
+    };
+    let copy = || drop(black_box(black_box(&values).clone()));
+    let short = values.iter().map(|value| format!("{value:?}")).collect::<Vec<_>>().join(",");
+    let long = values.iter().map(|value| format!("{:?}", f64::from(*value))).collect::<Vec<_>>().join(", ");
+    for (name, data) in [("the shortest digits", short), ("the digits of f64", long)] {
+        let body = body(count, &data);
+        let tree = || drop(black_box(through_value(black_box(&body))));
+        ratio(&format!("reading JSON, {name}: a tree to ours"), || read(&body, None), tree);
+    }
+    let tensor = Tensor::from_vec(DType::Fp32, smallvec![1, count], values.clone()).expect("a shape that fits");
+    let response = InferResponse {
+        answered: Answered { model: "m".into(), version: "1".into(), variant: "".into() },
+        id: "".into(),
+        params: Params::default(),
+        outputs: vec![NamedTensor { name: "y".into(), tensor }],
+        stamps: Stamps::at(Instant::now()),
+    };
+    let ours = || drop(black_box(json::encode(black_box(&response), &ReplyForm::typed()).expect("valid")));
+    let tree = || {
+        let data = black_box(&values).iter().map(|value| serde_json::Value::from(*value)).collect::<Vec<_>>();
+        drop(black_box(serde_json::to_vec(&data)));
+    };
+    ratio("writing JSON: a tree to ours", ours, tree);
+    let plain = message(&values, true);
+    let grpc = || drop(black_box(grpc::read(black_box(plain.clone()), context(), &mut String::new()).expect("valid")));
+    ratio("reading raw gRPC: a copy of the tensor to ours", grpc, copy);
+    let (bytes, header) = binary(&values);
+    ratio("reading binary HTTP: a copy of the tensor to ours", || read(&bytes, Some(header)), copy);
+}
+
+criterion_group!(benches, decode, encode, ratios);
 criterion_main!(benches);

@@ -102,7 +102,7 @@ impl<'t> Number<'t> {
         if let Some(value) = self.scaled() {
             // `value` is at most two units of its last place off. Only where that could reach the middle between two
             // neighbouring `f32` does it not tell which of them is the nearest.
-            if (value.to_bits() & BELOW_F32).abs_diff(HALF_WAY) > 3 {
+            if value.to_bits().wrapping_sub(HALF_WAY - 3) & BELOW_F32 > 6 {
                 return self.signed(value) as f32;
             }
         }

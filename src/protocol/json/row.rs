@@ -11,8 +11,10 @@ const WINDOW: usize = 32;
 /// point and up to 17 behind it, or up to seven digits. `None` says nothing about all others.
 #[inline(always)]
 pub(super) fn plain(bytes: &[u8], at: usize) -> Option<Number<'_>> {
-    let negative = *bytes.get(at)? == b'-';
-    let window: &[u8; WINDOW] = bytes.get(at + usize::from(negative)..)?.first_chunk()?;
+    // One look at the bounds is enough for everything.
+    let all: &[u8; WINDOW + 1] = bytes.get(at..)?.first_chunk()?;
+    let negative = all[0] == b'-';
+    let window: &[u8; WINDOW] = all[usize::from(negative)..].first_chunk()?;
     let whole = window[0].wrapping_sub(b'0');
     if whole > 9 {
         return None;
@@ -34,7 +36,7 @@ pub(super) fn plain(bytes: &[u8], at: usize) -> Option<Number<'_>> {
     let exponent = if integer { 0 } else { -(count as i32) };
     // A zero in front of the point does not count.
     let digits = count + usize::from(!integer) - usize::from(whole == 0);
-    let token = &bytes[at..at + usize::from(negative) + end];
+    let token = &all[..usize::from(negative) + end];
     Some(Number { token, mantissa, digits, exponent, negative, integer })
 }
 
@@ -55,7 +57,15 @@ fn behind_point(window: &[u8; WINDOW], whole: u64) -> Option<(u64, usize)> {
     }
     // Pushed to the end of the eight, they have zeros in front.
     let high = whole * POWERS_U64[here] + joined(first << (64 - 8 * here));
-    Some((high * POWERS_U64[there] + joined(second << 8 << (56 - 8 * there)), here + there))
+    // Behind the shortest digits of FP32 there are never more than four.
+    let low = if there <= 4 {
+        let four = u64::from((second << (32 - 8 * there)) as u32);
+        let pairs = four * 10 + (four >> 8);
+        (pairs & 0xff) * 100 + (pairs >> 16 & 0xff)
+    } else {
+        joined(second << (64 - 8 * there))
+    };
+    Some((high * POWERS_U64[there] + low, here + there))
 }
 
 /// The digits among eight bytes as a number, up to the first byte that is none, and how many there are; wrong if all eight are.
@@ -138,9 +148,9 @@ mod tests {
         assert!(plain(b"1", 0).is_none());
         assert!(plain(b"1,", 5).is_none());
         assert!(plain(b"-", 0).is_none());
-        let row = b"0.5,                            ";
+        let row = b"0.5,                             ";
         assert!(plain(row, 0).is_some());
-        assert!(plain(&row[..31], 0).is_none());
+        assert!(plain(&row[..WINDOW], 0).is_none());
     }
 
     proptest! {
