@@ -40,7 +40,11 @@ impl Activation {
     #[inline(always)]
     pub(crate) fn apply<S: Simd>(self, simd: S, x: S::f32s) -> S::f32s {
         match self {
-            Self::Clip(low, high) => x.max(S::f32s::splat(simd, low)).min(S::f32s::splat(simd, high)),
+            Self::Clip(low, high) => {
+                let within = x.max(S::f32s::splat(simd, low)).min(S::f32s::splat(simd, high));
+                // What is not a number stays so; the largest of it and zero would be zero.
+                x.simd_eq(x).select(within, x)
+            }
             Self::HardSwish => {
                 let (zero, one) = (S::f32s::splat(simd, 0.0), S::f32s::splat(simd, 1.0));
                 let gate = (x * (1.0 / 6.0) + 0.5).max(zero).min(one);

@@ -153,3 +153,19 @@ fn many_rows_are_worked_off_in_blocks() {
         assert_eq!(alone, out);
     }
 }
+
+#[test]
+fn what_is_not_a_number_stays_so() {
+    for activation in [Activation::RELU, Activation::Clip(-1.0, 6.0), Activation::HardSwish] {
+        let mut some = vec![f32::NAN, -2.0, 3.0, f32::INFINITY, f32::NAN];
+        activation.run(&mut some);
+        assert!(some[0].is_nan() && some[4].is_nan(), "{activation:?}: {some:?}");
+        assert!(some[1..4].iter().all(|number| !number.is_nan()), "{activation:?}: {some:?}");
+        // Also where the activation is part of the product.
+        let dense = Dense::new(Arc::new(DenseWeights::new(&[1.0; 2 * 19], 2, 19)), &[]);
+        let mut out = vec![0.0; 2 * 19];
+        dense.run(&[f32::NAN, 1.0, 2.0, 1.0], None, &mut out, activation);
+        assert!(out[..19].iter().all(|number| number.is_nan()), "{activation:?}: {out:?}");
+        assert!(out[19..].iter().all(|number| *number == 3.0), "{activation:?}: {out:?}");
+    }
+}
