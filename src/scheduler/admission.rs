@@ -9,7 +9,6 @@ use super::{
     job::{Finished, Job},
     load::{Ask, Load, turns},
     policy::SLOW,
-    queue::Waiting,
     room::Full,
 };
 use crate::{
@@ -69,28 +68,27 @@ impl Core {
             return Err((Reject::Deadline, expired_in_queue()));
         }
         let left = deadline - now;
-        let costs = self.tariff.costs();
-        // A large request is run by several workers at once.
-        let share = if self.merges() { rows.min(self.tariff.piece(rows, self.parallel)) } else { rows };
-        let Some(alone) = costs.cost(share) else { return Ok(()) };
-        let waiting = match place {
-            Place::Pool(_) => self.room.rows(),
-            Place::Thread { rows, .. } => rows,
+        let (waiting, workers) = match place {
+            Place::Pool(_) => (self.room.rows(), self.parallel),
+            Place::Thread { rows, .. } => (rows, 1),
         };
+        let Some(alone) = self.least(rows, workers) else { return Ok(()) };
         if alone > left {
             if waiting == 0 && self.doubts(now) {
                 return Ok(());
             }
             return Err((Reject::Deadline, too_short(alone, left)));
         }
+        let costs = self.tariff.costs();
         let cost = |rows: usize| if rows == 0 { Duration::ZERO } else { costs.cost(rows).unwrap_or_default() };
         let before = self.room.rows_up_to(level).min(waiting);
         let ahead = cost(before);
         let wait = match place {
-            Place::Thread { others, .. } => turns(ahead, others, before / self.tariff.take().max(1) + 1),
+            Place::Thread { others, .. } => turns(ahead, others, (before + rows).div_ceil(self.tariff.take().max(1))),
             Place::Pool(load) => {
                 let own = cost(waiting);
-                load.wait(&Ask { ahead, own, alone, parallel: self.parallel, slow: alone > SLOW }, now)
+                let slow = cost(rows.min(self.piece(rows))) > SLOW;
+                load.wait(&Ask { ahead, own, alone, parallel: self.parallel, slow }, now)
             }
         };
         if wait.saturating_add(alone) <= left {
@@ -143,7 +141,7 @@ impl Core {
         let drop_one = |job: Job| {
             let deadline = job.work.deadline.unwrap_or(now);
             let allowed = deadline.saturating_duration_since(job.queued);
-            if let Some(alone) = self.tariff.cost(job.rows()).filter(|alone| *alone > allowed) {
+            if let Some(alone) = self.least(job.whole, self.parallel).filter(|alone| *alone > allowed) {
                 // Learnt since it was let in.
                 self.series.rejected(Reject::Deadline);
                 return job.finish(Err(too_short(alone, allowed)));

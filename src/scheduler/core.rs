@@ -115,6 +115,20 @@ impl Core {
         matches!(self.merging, Merging::Proved | Merging::Vouched)
     }
 
+    /// Rows of the pieces that a request of so many rows is cut into.
+    pub(crate) fn piece(&self, rows: usize) -> usize {
+        let splits = self.signature.batch == Batch::Rows && self.merges();
+        if splits { self.tariff.piece(rows, self.parallel) } else { rows }
+    }
+
+    /// What a request of so many rows takes where nobody else is about: its pieces are run in turns, one at a time by each of so
+    /// many workers. `None` where nothing has been measured.
+    pub(crate) fn least(&self, rows: usize, workers: usize) -> Option<Duration> {
+        let piece = self.piece(rows).max(1);
+        let turns = rows.div_ceil(piece).div_ceil(workers.max(1));
+        self.tariff.cost(rows.min(piece.saturating_mul(turns)))
+    }
+
     /// The local queue of an I/O thread, when batches are cheap enough to be run there.
     pub(crate) fn local(&self, home: usize) -> Option<&Arc<LocalQueue>> {
         let slot = if self.tariff.is_cheap() { self.locals.get(home)? } else { return None };

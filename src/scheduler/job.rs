@@ -72,6 +72,8 @@ pub(crate) struct Piece {
 pub(crate) struct Job {
     pub(crate) work: Work,
     pub(crate) key: Key,
+    /// Rows of the request that it is a piece of.
+    pub(crate) whole: usize,
     pub(crate) queued: Instant,
     /// Priority level; 1 is the most urgent.
     pub(crate) level: u32,

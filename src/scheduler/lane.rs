@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     observe::Reject,
-    types::{Batch, Error, Rows, Stamps, Tensor},
+    types::{Error, Rows, Stamps, Tensor},
 };
 
 /// A servable's handle on the scheduler. Clones share it; the last one to go takes the servable out of the pool.
@@ -208,8 +208,7 @@ impl Lane {
     fn jobs(&self, rows: Rows, mut slot: Slot<Shown>, common: &Common) -> (Few<Job>, Few<Pending>) {
         let core = &self.inner.core;
         let key = key_of(&rows, core.signature.batch, core.fixed);
-        let splits = core.signature.batch == Batch::Rows && core.merges();
-        let size = if splits { core.tariff.piece(rows.rows, core.parallel) } else { rows.rows };
+        let size = core.piece(rows.rows);
         let mut jobs = Few::with_capacity(rows.rows.div_ceil(size.max(1)));
         let mut replies = Few::with_capacity(jobs.capacity());
         let mut from = 0;
@@ -221,6 +220,7 @@ impl Lane {
             jobs.push(Job {
                 work: Work { inputs: Arc::clone(&rows.inputs), range: from..to, deadline: common.deadline, started },
                 key: key.clone(),
+                whole: rows.rows,
                 queued: common.queued,
                 level,
                 tenant,

@@ -58,6 +58,30 @@ async fn what_cannot_be_answered_in_time_is_refused_at_once() {
     f.scheduler.shutdown();
 }
 
+#[tokio::test]
+async fn all_rows_of_a_large_request_must_fit_into_its_time() {
+    // Runs take no time; what they are said to take is far beyond what a slow machine can add.
+    let hours: fn(usize) -> Duration = |rows| Duration::from_secs(1000 * rows as u64);
+    let f = with_lane(SchedulerOptions { costs: Some(hours), ..slow(2) }, batching(1), Merging::Proved);
+    f.warm().await;
+    let ask = |count, seconds| f.lane.run(rows(1.0, count), within(Duration::from_secs(seconds)));
+    // Two workers run ten rows in five turns; one that has just answered may count as busy for a moment.
+    right(1.0, 10, &ask(10, 8000).await.unwrap());
+    let refused = tokio::time::timeout(Duration::from_secs(20), async {
+        loop {
+            // A profile that nothing has been measured against for a second is doubted.
+            right(1.0, 1, &f.lane.run(rows(1.0, 1), None).await.unwrap());
+            if let Err(error) = ask(10, 4500).await {
+                break error;
+            }
+        }
+    });
+    let refused = refused.await.expect("it is refused at once");
+    assert_eq!(refused.code(), ErrorCode::DeadlineExceeded, "{refused}");
+    assert!(refused.text().starts_with("deadline: too short: expected at least 5000000 ms, got 4"), "{refused}");
+    f.scheduler.shutdown();
+}
+
 /// A second servable of the same scheduler.
 async fn another(f: &Fixture) -> Lane {
     let id = ServableId { model: ModelName::parse("other").unwrap(), version: Version::ONE };

@@ -116,10 +116,8 @@ def slow_inputs(rows):
 
 
 def deadlines():
-    refused(InferenceServerException, lambda: client.infer("slow", slow_inputs(400), timeout=1), "DEADLINE_EXCEEDED")
-    # Far more than fits: too short on arrival, or, where that has to be measured first, dropped on the way like any overload.
-    error = refused(InferenceServerException, lambda: client.infer("slow", slow_inputs(400), client_timeout=0.05))
-    assert any(code in str(error) for code in ("DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED")), error
+    for more in ({"client_timeout": 0.05}, {"timeout": 1}):
+        refused(InferenceServerException, lambda: client.infer("slow", slow_inputs(400), **more), "DEADLINE_EXCEEDED")
     case = registry.cases("slow")[0]
     verify(case, client.infer("slow", build(case)[0], client_timeout=30))
 
