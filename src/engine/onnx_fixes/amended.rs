@@ -1,5 +1,5 @@
-//! An operator of the library's that infers types and shapes as ever and puts other nodes into the typed graph. Used by the
-//! operators here that only have that to mend.
+//! An operator of the library's that infers types and shapes as ever, perhaps after a check, and puts other nodes into the
+//! typed graph. Used by the operators here that only have that to mend.
 
 use std::fmt;
 
@@ -10,6 +10,14 @@ pub(super) type Wired = TractResult<TVec<OutletId>>;
 
 /// What is put into the typed graph.
 pub(super) trait Rewire: Clone + fmt::Debug + Send + Sync + 'static {
+    /// What has to hold before the library looks at the inputs.
+    ///
+    /// # Errors
+    /// When there are too few of them.
+    fn require<'r, 'p: 'r, 's: 'r>(&'s self, _: &mut Solver<'r>, _: &'p [TensorProxy]) -> InferenceResult {
+        Ok(())
+    }
+
     /// Adds the nodes for `inputs` under names that begin with `prefix`; `original` knows the library's way.
     ///
     /// # Errors
@@ -43,6 +51,7 @@ impl<R: Rewire> Expansion for Amended<R> {
         inputs: &'p [TensorProxy],
         outputs: &'p [TensorProxy],
     ) -> InferenceResult {
+        self.rewire.require(s, inputs)?;
         self.original.as_ref().rules(s, inputs, outputs)
     }
 

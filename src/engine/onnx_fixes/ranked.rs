@@ -3,7 +3,11 @@
 
 use tract_onnx::{model::ParsingContext, pb::NodeProto, tract_hir::internal::*};
 
-use super::{Built, built};
+use super::{
+    Built,
+    amended::{Rewire, Wired, amended},
+    built,
+};
 
 /// The operators, and how many dimensions the first input must have.
 pub(super) const OPERATORS: [(&str, i64); 17] = [
@@ -35,7 +39,7 @@ pub(super) fn ranked(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let Some(original) = op.as_op().downcast_ref::<Box<dyn Expansion>>().cloned() else { return Ok((op, closures)) };
     let least = OPERATORS.iter().find(|(name, _)| *name == node.op_type).map_or(0, |(_, least)| *least);
     let window = if WINDOWED.contains(&node.op_type.as_str()) { window(node)? } else { Vec::new() };
-    Ok((expand(Ranked { original, least, window }), closures))
+    Ok((amended(original, Ranked { least, window }), closures))
 }
 
 /// How large the dimensions after two must be for one whole window; empty where a part of one will do, or it is not known.
@@ -58,7 +62,6 @@ fn window(node: &NodeProto) -> TractResult<Vec<i64>> {
 
 #[derive(Clone, Debug)]
 struct Ranked {
-    original: Box<dyn Expansion>,
     least: i64,
     /// How large the dimensions after two must be at least.
     window: Vec<i64>,
@@ -69,10 +72,17 @@ impl Ranked {
         ensure!(rank >= self.least, "expected an input of at least {} dimensions, got {rank}", self.least);
         Ok(())
     }
+}
 
-    /// The first of the inputs, with the sizes that are known. The library and ONNX Runtime both round the number of windows to
-    /// zero and answer with one that is not there, each with another value.
-    fn check_fact(&self, model: &TypedModel, inputs: &[OutletId]) -> TractResult<()> {
+impl Rewire for Ranked {
+    fn require<'r, 'p: 'r, 's: 'r>(&'s self, s: &mut Solver<'r>, inputs: &'p [TensorProxy]) -> InferenceResult {
+        let first = inputs.first().context("expected an input, got none")?;
+        s.given(&first.rank, move |_, rank| self.check(rank))
+    }
+
+    /// With the sizes that are known. The library and ONNX Runtime both round the number of windows to zero and answer with one
+    /// that is not there, each with another value.
+    fn wire(&self, original: &dyn Expansion, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> Wired {
         let first = inputs.first().context("expected an input, got none")?;
         let shape = &model.outlet_fact(*first)?.shape;
         self.check(i64::try_from(shape.rank())?)?;
@@ -80,48 +90,6 @@ impl Ranked {
             let fits = size.to_i64().map_or(true, |size| size >= *least);
             ensure!(fits, "expected at least {least} along dimension {}, got {size}", axis + 2);
         }
-        Ok(())
-    }
-}
-
-impl Expansion for Ranked {
-    fn name(&self) -> StaticName {
-        self.original.as_ref().name()
-    }
-
-    fn validation(&self) -> Validation {
-        self.original.as_ref().validation()
-    }
-
-    fn nboutputs(&self) -> TractResult<usize> {
-        self.original.as_ref().nboutputs()
-    }
-
-    fn rules<'r, 'p: 'r, 's: 'r>(
-        &'s self,
-        s: &mut Solver<'r>,
-        inputs: &'p [TensorProxy],
-        outputs: &'p [TensorProxy],
-    ) -> InferenceResult {
-        let first = inputs.first().context("expected an input, got none")?;
-        s.given(&first.rank, move |_, rank| self.check(rank))?;
-        self.original.as_ref().rules(s, inputs, outputs)
-    }
-
-    fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
-        self.check_fact(model, inputs)?;
-        self.original.wire(prefix, model, inputs)
-    }
-
-    fn wire_with_inference_model_and_node(
-        &self,
-        prefix: &str,
-        model: &InferenceModel,
-        node: &InferenceNode,
-        typed: &mut TypedModel,
-        inputs: &[OutletId],
-    ) -> TractResult<TVec<OutletId>> {
-        self.check_fact(typed, inputs)?;
-        self.original.wire_with_inference_model_and_node(prefix, model, node, typed, inputs)
+        original.wire(prefix, model, inputs)
     }
 }
