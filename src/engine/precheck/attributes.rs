@@ -3,7 +3,7 @@
 
 use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto};
 
-use super::{super::LoadError, label, quoted};
+use super::{super::LoadError, label, quoted, subgraphs_mut};
 
 /// Dimensions that a tensor may have.
 const MAX_RANK: i64 = 64;
@@ -70,15 +70,14 @@ const FLAGS: [&str; 23] = [
 ///
 /// # Errors
 /// `node 'x' (Op): attribute 'axis': expected at most 64, got 9223372036854775807`.
-pub(super) fn check(graph: &mut GraphProto) -> Result<(), LoadError> {
+pub(super) fn settle(graph: &mut GraphProto) -> Result<(), LoadError> {
     for node in &mut graph.node {
         if node.op_type.starts_with("Reduce") {
             // No axes at all mean all of them, as when the attribute is not there.
             node.attribute.retain(|attribute| attribute.name != "axes" || !attribute.ints.is_empty());
         }
         node.attribute.iter().try_for_each(|attribute| check_attribute(node, attribute))?;
-        let inner = node.attribute.iter_mut().flat_map(|attribute| attribute.g.iter_mut().chain(&mut attribute.graphs));
-        inner.into_iter().try_for_each(check)?;
+        subgraphs_mut(node).try_for_each(settle)?;
     }
     Ok(())
 }

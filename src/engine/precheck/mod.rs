@@ -36,13 +36,13 @@ pub(super) fn check(
 ) -> Result<(), LoadError> {
     for function in &mut model.functions {
         let mut body = GraphProto { node: std::mem::take(&mut function.node), ..GraphProto::default() };
-        attributes::check(&mut body)?;
+        attributes::settle(&mut body)?;
         tensors::settle(&mut body, side_files)?;
         function.node = body.node;
     }
     let Some(graph) = model.graph.as_mut() else { return Err(LoadError::new("model: has no graph")) };
     operators::check(graph, known)?;
-    attributes::check(graph)?;
+    attributes::settle(graph)?;
     tensors::settle(graph, side_files)?;
     names::check(graph)?;
     order::sort(graph)?;
@@ -66,8 +66,13 @@ fn shown(name: &str) -> String {
 }
 
 /// The graphs inside a node's attributes.
-fn subgraphs(node: &NodeProto) -> impl Iterator<Item = &GraphProto> {
+pub(super) fn subgraphs(node: &NodeProto) -> impl Iterator<Item = &GraphProto> {
     node.attribute.iter().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs))
+}
+
+/// The same, to be changed.
+pub(super) fn subgraphs_mut(node: &mut NodeProto) -> impl Iterator<Item = &mut GraphProto> {
+    node.attribute.iter_mut().flat_map(|attribute| attribute.g.iter_mut().chain(&mut attribute.graphs))
 }
 
 #[cfg(test)]

@@ -5,7 +5,10 @@ use std::collections::{HashMap, HashSet};
 use tract_onnx::pb::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto};
 
 use super::{
-    super::{LoadError, precheck::label},
+    super::{
+        LoadError,
+        precheck::{label, subgraphs_mut},
+    },
     MAX_NODES,
     names::{defined, rename},
 };
@@ -56,11 +59,7 @@ impl Inliner {
     fn nodes(&mut self, nodes: Vec<NodeProto>, depth: usize) -> Result<Vec<NodeProto>, LoadError> {
         let mut out = Vec::with_capacity(nodes.len());
         for mut node in nodes {
-            let inner =
-                node.attribute.iter_mut().flat_map(|attribute| attribute.g.iter_mut().chain(&mut attribute.graphs));
-            for graph in inner {
-                self.graph(graph, depth)?;
-            }
+            subgraphs_mut(&mut node).try_for_each(|graph| self.graph(graph, depth))?;
             let function = self.functions.get(&(node.domain.clone(), node.op_type.clone()));
             let body = match function.map(Vec::as_slice) {
                 None => {

@@ -3,7 +3,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto};
+use tract_onnx::pb::{GraphProto, NodeProto};
+
+use super::super::precheck::{subgraphs, subgraphs_mut};
 
 /// Gives a node that is called like an input, a constant or a node before it a name of its own, here and in the graphs inside.
 pub(in crate::engine) fn tell_apart(graph: &mut GraphProto) {
@@ -18,9 +20,7 @@ pub(in crate::engine) fn tell_apart(graph: &mut GraphProto) {
             let free = std::iter::once(plain.clone()).chain(numbered).find(|name| taken.insert(name.clone()));
             node.name = free.unwrap_or(plain);
         }
-        let inside =
-            node.attribute.iter_mut().flat_map(|attribute| attribute.g.iter_mut().chain(&mut attribute.graphs));
-        inside.for_each(tell_apart);
+        subgraphs_mut(node).for_each(tell_apart);
     }
 }
 
@@ -28,16 +28,12 @@ pub(in crate::engine) fn tell_apart(graph: &mut GraphProto) {
 pub(super) fn defined(nodes: &[NodeProto], names: &mut HashSet<String>) {
     for node in nodes {
         names.extend(node.output.iter().filter(|name| !name.is_empty()).cloned());
-        for graph in node.attribute.iter().flat_map(graphs) {
+        for graph in subgraphs(node) {
             names.extend(graph.input.iter().map(|input| input.name.clone()));
             names.extend(graph.initializer.iter().map(|tensor| tensor.name.clone()));
             defined(&graph.node, names);
         }
     }
-}
-
-fn graphs(attribute: &AttributeProto) -> impl Iterator<Item = &GraphProto> {
-    attribute.g.iter().chain(&attribute.graphs)
 }
 
 /// Replaces names everywhere in nodes; those that are not in the map stay.
@@ -49,8 +45,7 @@ pub(super) fn rename(nodes: &mut [NodeProto], names: &HashMap<String, String>) {
     };
     for node in nodes {
         node.input.iter_mut().chain(&mut node.output).for_each(replace);
-        for graph in node.attribute.iter_mut().flat_map(|attribute| attribute.g.iter_mut().chain(&mut attribute.graphs))
-        {
+        for graph in subgraphs_mut(node) {
             graph.input.iter_mut().chain(&mut graph.output).for_each(|value| replace(&mut value.name));
             graph.initializer.iter_mut().for_each(|tensor| replace(&mut tensor.name));
             // Shapes that were declared are of no use under other names.
