@@ -1,6 +1,13 @@
-//! Floats that start at a line of the cache: vectors that straddle two lines take twice as long to load. Used by `dense`.
+//! Floats that start at a line of the cache: vectors that straddle two lines take twice as long to load. Used by `dense`,
+//! `batched` and `depthwise`.
 
 use crate::MAX_LANES;
+
+/// Floats in front of the first that starts a line, at most [`MAX_LANES`].
+#[inline(always)]
+pub(crate) fn unaligned(floats: &[f32]) -> usize {
+    floats.as_ptr().align_offset(MAX_LANES * 4).min(MAX_LANES)
+}
 
 /// A buffer of fixed size.
 #[derive(Debug)]
@@ -14,7 +21,7 @@ impl Aligned {
     /// So many zeros.
     pub(crate) fn zeros(len: usize) -> Self {
         let data = vec![0.0; len + MAX_LANES];
-        let start = data.as_ptr().align_offset(MAX_LANES * 4).min(MAX_LANES);
+        let start = unaligned(&data);
         Self { data, start, len }
     }
 

@@ -6,9 +6,9 @@ use fearless_simd::{Simd, dispatch, prelude::*};
 
 use crate::{
     Activation, MAX_LANES,
+    aligned::unaligned,
     block::Block,
-    dense::lanes,
-    level,
+    lanes, level,
     turn::{load_some, transpose},
     with_scratch,
 };
@@ -57,8 +57,7 @@ pub struct Products {
 impl Products {
     /// Floats that are put aside for a run.
     pub fn scratch_len(&self) -> usize {
-        let lanes = dispatch!(level(), simd => lanes(simd));
-        self.pieces(lanes).iter().sum::<usize>() + MAX_LANES
+        self.pieces(lanes()).iter().sum::<usize>() + MAX_LANES
     }
 
     /// The right operand in panels, the left one and the result where they are copied.
@@ -87,8 +86,8 @@ impl Products {
 fn run<S: Simd>(simd: S, products: &Products, (left, right, out): (&[f32], &[f32], &mut [f32]), scratch: &mut [f32]) {
     let Products { rows, inner, outer, .. } = *products;
     let [panels_len, left_len, _] = products.pieces(S::f32s::LEN);
-    let aligned = scratch.as_ptr().align_offset(MAX_LANES * 4).min(MAX_LANES);
-    let (panels, rest) = scratch[aligned..].split_at_mut(panels_len);
+    let start = unaligned(scratch);
+    let (panels, rest) = scratch[start..].split_at_mut(panels_len);
     let (left_copy, out_copy) = rest.split_at_mut(left_len);
     for place in &products.places {
         let (left, right) = (&left[place.left..], &right[place.right..]);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use fearless_simd::{Simd, dispatch, prelude::*};
 
 use crate::{
-    Activation, MAX_LANES, SLACK, Window, level,
+    Activation, MAX_LANES, SLACK, Window, lanes, level,
     tile::{Packed, Shifted, multiply},
     window::copy_short,
     with_scratch,
@@ -42,7 +42,7 @@ impl ConvWeights {
     pub fn new(weights: &[f32], groups: usize, outputs: usize) -> Self {
         let inner = weights.len() / (groups * outputs).max(1);
         assert_eq!(weights.len(), groups * outputs * inner, "all filters have one size");
-        let blocks = if dispatch!(level(), simd => is_tall(simd)) {
+        let blocks = if lanes() >= 16 {
             Blocks::Tall(pack(weights, outputs, inner))
         } else {
             Blocks::Short(pack(weights, outputs, inner))
@@ -122,11 +122,6 @@ impl Conv {
             with_scratch(len, |scratch| dispatch!(level(), simd => split_and_run(simd, self, job, (scratch, out))));
         }
     }
-}
-
-#[inline(always)]
-fn is_tall<S: Simd>(_: S) -> bool {
-    S::f32s::LEN >= 16
 }
 
 fn pack<const MR: usize>(weights: &[f32], outputs: usize, inner: usize) -> Vec<[f32; MR]> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fearless_simd::{Simd, dispatch, prelude::*};
 
-use crate::{Activation, aligned::Aligned, block::Block, level};
+use crate::{Activation, aligned::Aligned, block::Block, lanes, level};
 
 /// Bytes of the left operand that are worked off before the next ones, so that they stay in the second cache.
 const LEFT_BYTES: usize = 256 << 10;
@@ -26,7 +26,7 @@ impl DenseWeights {
     /// When the matrix has another size.
     pub fn new(matrix: &[f32], inner: usize, outer: usize) -> Self {
         assert_eq!(matrix.len(), inner * outer, "the matrix has inner times outer numbers");
-        let lanes = dispatch!(level(), simd => lanes(simd));
+        let lanes = lanes();
         let mut panels = Aligned::zeros(outer.div_ceil(lanes) * inner * lanes);
         for (p, panel) in panels.as_mut_slice().chunks_exact_mut((inner * lanes).max(1)).enumerate() {
             let columns = lanes.min(outer - p * lanes);
@@ -83,11 +83,6 @@ impl Dense {
         assert!(other.is_none_or(|other| other.len() == out.len()), "what is added has the size of the output");
         dispatch!(level(), simd => blocks(simd, self, (rows, other, out), activation));
     }
-}
-
-#[inline(always)]
-pub(crate) fn lanes<S: Simd>(_: S) -> usize {
-    S::f32s::LEN
 }
 
 type InOut<'a> = (&'a [f32], Option<&'a [f32]>, &'a mut [f32]);

@@ -5,7 +5,9 @@
 use fearless_simd::{Simd, dispatch, prelude::*};
 
 use crate::{
-    Activation, MAX_LANES, WindowAxis, level,
+    Activation, MAX_LANES, WindowAxis,
+    aligned::unaligned,
+    lanes, level,
     turn::{load_some, transpose},
     window::copy_short,
     with_scratch,
@@ -40,7 +42,7 @@ impl Depthwise {
     pub fn new([y, x]: [WindowAxis; 2], weights: &[f32], bias: &[f32]) -> Self {
         let (channels, taps) = (bias.len(), y.kernel * x.kernel);
         assert_eq!(weights.len(), channels * taps, "each channel has a filter and a bias");
-        let lanes = dispatch!(level(), simd => lanes(simd));
+        let lanes = lanes();
         let blocks = channels.div_ceil(lanes);
         let mut turned = vec![0.0; blocks * taps * lanes];
         let mut padded = vec![0.0; blocks * lanes];
@@ -79,11 +81,6 @@ impl Depthwise {
     }
 }
 
-#[inline(always)]
-fn lanes<S: Simd>(_: S) -> usize {
-    S::f32s::LEN
-}
-
 /// How much is worked off at a time.
 struct Plan {
     /// Pixels from one row of turned input to the next, padding included.
@@ -119,8 +116,8 @@ fn run<S: Simd>(
         return;
     }
     // Vectors that do not straddle two lines of the cache load twice as fast.
-    let aligned = scratch.as_ptr().align_offset(lanes * 4).min(MAX_LANES);
-    let (input, output) = scratch[aligned..].split_at_mut(plan.input_len);
+    let start = unaligned(scratch);
+    let (input, output) = scratch[start..].split_at_mut(plan.input_len);
     input.fill(0.0);
     let filters = depthwise.weights.chunks_exact(y.kernel * x.kernel * lanes);
     let inputs = image.chunks(lanes * y.input * x.input);

@@ -74,14 +74,19 @@ fn level() -> Level {
     *LEVEL
 }
 
-/// True when this processor has vectors of eight floats or more, for which the matrix kernels are made.
-pub fn has_wide_vectors() -> bool {
-    dispatch!(level(), simd => is_wide(simd))
+/// Floats that a vector of this processor has.
+fn lanes() -> usize {
+    dispatch!(level(), simd => lanes_of(simd))
 }
 
 #[inline(always)]
-fn is_wide<S: Simd>(_: S) -> bool {
-    S::f32s::LEN >= 8
+fn lanes_of<S: Simd>(_: S) -> usize {
+    S::f32s::LEN
+}
+
+/// True when this processor has vectors of eight floats or more, for which the matrix kernels are made.
+pub fn has_wide_vectors() -> bool {
+    lanes() >= 8
 }
 
 /// Lends a buffer of at least `len` floats of any content, kept by this thread from call to call.

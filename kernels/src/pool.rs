@@ -37,14 +37,13 @@ fn planes_of<S: Simd>(_: S, pool: &MaxPool, (planes, out): (&[f32], &mut [f32]),
     for (plane, out) in planes.zip(out.chunks_exact_mut(output.0 * output.1)) {
         for (at, out) in out.chunks_exact_mut(output.1).enumerate() {
             // First down the columns, then along the row that is left.
-            let first = (at * y.stride).saturating_sub(y.pad_before).min(y.input);
-            let end = (at * y.stride + y.kernel).saturating_sub(y.pad_before).clamp(first, y.input);
-            if first == end {
+            let rows = y.met(at);
+            if rows.is_empty() {
                 out.fill(f32::NEG_INFINITY);
                 continue;
             }
-            copy_short(&plane[first * x.input..(first + 1) * x.input], tallest);
-            for row in first + 1..end {
+            copy_short(&plane[rows.start * x.input..(rows.start + 1) * x.input], tallest);
+            for row in rows.start + 1..rows.end {
                 let row = &plane[row * x.input..(row + 1) * x.input];
                 for column in 0..tallest.len() {
                     tallest[column] = larger(tallest[column], row[column]);
@@ -65,10 +64,8 @@ fn along(x: WindowAxis, row: &[f32], out: &mut [f32]) {
         return;
     }
     for (at, out) in out.iter_mut().enumerate() {
-        let first = (at * x.stride).saturating_sub(x.pad_before).min(x.input);
-        let end = (at * x.stride + x.kernel).saturating_sub(x.pad_before).clamp(first, x.input);
         let mut largest = f32::NEG_INFINITY;
-        for column in first..end {
+        for column in x.met(at) {
             largest = larger(largest, row[column]);
         }
         *out = largest;

@@ -103,8 +103,7 @@ proptest! {
 
     #[test]
     fn pointwise_convolutions_are_products(size in 1..120_usize, inputs in 1..20_usize, outputs in 1..40_usize) {
-        let axis = |input| WindowAxis { input, kernel: 1, stride: 1, dilation: 1, pad_before: 0, pad_after: 0 };
-        let (y, x) = (axis(1), axis(size));
+        let (y, x) = (WindowAxis::pointwise(1), WindowAxis::pointwise(size));
         let (image, weights, bias) = (numbers(inputs * size, 8), numbers(inputs * outputs, 9), numbers(outputs, 10));
         let expected = convolve([y, x], (1, inputs), (&image, &weights, &bias));
         let mut out = vec![f32::NAN; expected.len()];

@@ -1,5 +1,5 @@
-//! Vectors that are not whole, and blocks of vectors turned around: rows become columns. Called by `depthwise`, `batched` and
-//! `block`.
+//! Vectors that are not whole, and blocks of vectors turned around: rows become columns. Called by `depthwise`, `batched`,
+//! `block` and `rows`.
 
 use fearless_simd::{Simd, prelude::*};
 

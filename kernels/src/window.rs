@@ -1,7 +1,9 @@
 //! How a convolution walks over an image. The image is copied once, with its padding, and split by stride: the elements that
 //! the same tap meets for neighbouring outputs become neighbours. A whole plane of outputs is then one run of numbers, and each
-//! tap is that run shifted by a constant; only the few columns beyond an output row are computed for nothing. Called by `conv`
-//! and `depthwise`.
+//! tap is that run shifted by a constant; only the few columns beyond an output row are computed for nothing. Called by `conv`,
+//! `depthwise` and `pool`; whoever stores short rows copies them with what is here.
+
+use std::ops::Range;
 
 /// One spatial axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +23,19 @@ pub struct WindowAxis {
 }
 
 impl WindowAxis {
+    /// An axis each element of which is an output.
+    pub fn pointwise(input: usize) -> Self {
+        Self { input, kernel: 1, stride: 1, dilation: 1, pad_before: 0, pad_after: 0 }
+    }
+
+    /// Elements of the input that the taps of an output meet; taps are next to each other.
+    #[inline(always)]
+    pub(crate) fn met(&self, output: usize) -> Range<usize> {
+        let start = (output * self.stride).saturating_sub(self.pad_before).min(self.input);
+        let end = (output * self.stride + self.kernel).saturating_sub(self.pad_before).clamp(start, self.input);
+        start..end
+    }
+
     /// Elements of the output; 0 when the filter does not fit.
     pub fn output(&self) -> usize {
         let reach = (self.kernel.max(1) - 1) * self.dilation + 1;
