@@ -4,8 +4,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use tract_onnx::{
     pb::{GraphProto, ModelProto, ValueInfoProto, tensor_proto::DataType, type_proto::Value},
-    prelude::{DatumType, OutletId, Symbol, TDim, TractResult, TypedModel},
-    tract_hir::internal::{DimLike as _, ToDim as _},
+    prelude::{DatumType, Symbol, TDim, TractResult, TypedModel},
+    tract_hir::internal::ToDim as _,
 };
 
 use super::{
@@ -16,7 +16,7 @@ use super::{
     },
     dtype::{datum_of, dtype_of},
     plan::{ByShape, Code, Compiled, Options, TractPlan},
-    probing::Probed,
+    probing::{Fact, Probed, facts},
     typing::{Once, Typed},
 };
 use crate::types::{Batch, DType, Shape, Signature, TensorSpec};
@@ -34,9 +34,6 @@ enum Graph {
     Once(Arc<TypedModel>, Option<Symbol>),
     BySize(Arc<Probed>),
 }
-
-/// Type and sizes of an input or output.
-type Sized = (DatumType, Vec<Option<usize>>);
 
 impl TractModel {
     /// Derives the signature of a typed graph.
@@ -168,20 +165,12 @@ fn input_names(graph: &GraphProto) -> Vec<&str> {
     graph.input.iter().map(|input| input.name.as_str()).filter(|name| !initial(name)).collect()
 }
 
-fn facts(graph: &TypedModel, outlets: &[OutletId]) -> TractResult<Vec<Sized>> {
-    let one = |outlet: &OutletId| {
-        let fact = graph.outlet_fact(*outlet)?;
-        Ok((fact.datum_type, fact.shape.iter().map(|dim| dim.to_usize().ok()).collect()))
-    };
-    outlets.iter().map(one).collect()
-}
-
-fn specs(kind: &str, names: &[&str], facts: Vec<Sized>) -> Result<Vec<TensorSpec>, LoadError> {
+fn specs(kind: &str, names: &[&str], facts: Vec<Fact>) -> Result<Vec<TensorSpec>, LoadError> {
     if names.len() != facts.len() {
         let text = format!("{kind}s: expected {}, got {} from the graph", names.len(), facts.len());
         return Err(LoadError::new(text));
     }
-    let spec = |(name, (datum, shape)): (&&str, Sized)| {
+    let spec = |(name, (datum, shape)): (&&str, Fact)| {
         let dtype = dtype_of(datum);
         let dtype = dtype.ok_or_else(|| LoadError::new(format!("{kind} '{name}': has the type {datum:?}")))?;
         Ok(TensorSpec { name: (*name).into(), dtype, shape })

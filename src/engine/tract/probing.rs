@@ -2,7 +2,7 @@
 //! sizes to learn what its outputs look like, and again for every size that comes. Called by `typing` and `model`.
 
 use tract_onnx::{
-    prelude::{Symbol, SymbolValues, TDim, TractResult, TypedModel},
+    prelude::{OutletId, Symbol, SymbolValues, TDim, TractResult, TypedModel},
     tract_hir::{
         infer::{Factoid as _, InferenceModel},
         internal::{DatumType, DimLike as _, ToDim as _, bail},
@@ -18,32 +18,37 @@ use crate::types::Shape;
 /// A graph to be typed by size.
 pub(super) struct Probed {
     model: InferenceModel,
-    /// Datum types and shapes of the outputs; `None` where a size varies.
-    pub(super) outputs: Vec<(DatumType, Sizes)>,
+    pub(super) outputs: Vec<Fact>,
     /// True when every output has as many rows as the inputs, and nothing else follows them.
     pub(super) row_wise: bool,
 }
 
-type Outputs = Vec<(DatumType, Sizes)>;
+/// Type and sizes of an input or output; `None` where a size varies.
+pub(super) type Fact = (DatumType, Sizes);
+
+/// What a typed graph says of some of its tensors.
+///
+/// # Errors
+/// When one is not there.
+pub(super) fn facts(graph: &TypedModel, outlets: &[OutletId]) -> TractResult<Vec<Fact>> {
+    let one = |outlet: &OutletId| {
+        let fact = graph.outlet_fact(*outlet)?;
+        Ok((fact.datum_type, fact.shape.iter().map(|dim| dim.to_usize().ok()).collect()))
+    };
+    outlets.iter().map(one).collect()
+}
 
 /// Types a graph for several sizes; `None` when it takes none of them.
 pub(super) fn probe(model: InferenceModel, rows: Option<Symbol>) -> Option<Probed> {
     let mut datums = Vec::new();
     let Learnt { shapes, row_wise } = learn(rows.is_some(), |count, other| {
-        let outputs = outputs(&at(&model, rows.as_ref(), count, other)?)?;
+        let graph = at(&model, rows.as_ref(), count, other)?;
+        let outputs = facts(&graph, &graph.outputs)?;
         let shapes;
         (datums, shapes) = outputs.into_iter().unzip();
         TractResult::Ok(shapes)
     })?;
     Some(Probed { model, outputs: datums.into_iter().zip(shapes).collect(), row_wise })
-}
-
-fn outputs(graph: &TypedModel) -> TractResult<Outputs> {
-    let one = |outlet| {
-        let fact = graph.outlet_fact(outlet)?;
-        Ok((fact.datum_type, fact.shape.iter().map(|dim| dim.to_usize().ok()).collect()))
-    };
-    graph.outputs.iter().copied().map(one).collect()
 }
 
 /// The graph with `rows` rows and every other dynamic dimension of one size.
@@ -76,7 +81,7 @@ fn sized(model: &InferenceModel, size: impl Fn((usize, usize), &TDim) -> TractRe
 
 impl Probed {
     /// The graph's inputs as declared.
-    pub(super) fn inputs(&self) -> TractResult<Outputs> {
+    pub(super) fn inputs(&self) -> TractResult<Vec<Fact>> {
         let one = |input| {
             let fact = self.model.input_fact(input)?;
             let Some(datum) = fact.datum_type.concretize() else { bail!("input {input}: has no type") };

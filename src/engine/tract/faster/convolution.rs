@@ -13,6 +13,7 @@ use super::{
     follow::Chain,
     operators::{Fused, Kernel},
     packings::{Form, Packings},
+    patch,
 };
 use weir_kernels::{self as kernels, ConvWeights, Depthwise, Window, WindowAxis};
 
@@ -45,28 +46,7 @@ pub(super) fn replace(packings: &Packings, graph: &TypedModel, node: &TypedNode,
         return Ok(None);
     };
     let fused = Fused { kernel, activation: chain.activation, images: seen.images, shape: seen.shape };
-    patch(graph, node, &chain, fused).map(Some)
-}
-
-/// Puts one operator in the place of a chain.
-///
-/// # Errors
-/// When the graph does not hold together.
-pub(super) fn patch(
-    graph: &TypedModel,
-    node: &TypedNode,
-    chain: &Chain<'_>,
-    fused: Fused,
-) -> TractResult<TypedModelPatch> {
-    let input = node.inputs.iter().find(|input| graph.outlet_fact(**input).is_ok_and(|fact| fact.konst.is_none()));
-    let mut patch = TypedModelPatch::new("faster");
-    let mut inputs = tvec![patch.tap_model(graph, *input.context("a chain has an input")?)?];
-    if let Some(other) = chain.other {
-        inputs.push(patch.tap_model(graph, other)?);
-    }
-    let output = patch.wire_node(&graph.node(chain.end.node).name, fused, &inputs)?[0];
-    patch.shunt_outside(graph, chain.end, output)?;
-    Ok(patch)
+    patch(graph, &chain.inputs(node.inputs[0]), chain.end, fused)
 }
 
 /// What is to be known of a convolution.
@@ -126,7 +106,7 @@ pub(super) fn axes(spec: &PoolSpec, sizes: &[usize]) -> [WindowAxis; 2] {
         pad_after: padding.pad_after,
     });
     let mut axes: Vec<_> = axes.collect();
-    let one = WindowAxis { input: 1, kernel: 1, stride: 1, dilation: 1, pad_before: 0, pad_after: 0 };
+    let one = WindowAxis::pointwise(1);
     let x = axes.pop().unwrap_or(one);
     [axes.pop().unwrap_or(one), x]
 }

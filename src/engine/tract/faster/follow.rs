@@ -1,5 +1,5 @@
-//! What follows a convolution or a product and can be done before its result is stored: constants added per channel, another
-//! tensor added, an activation. Called by `convolution` and `product`.
+//! What follows an operator and can be done before its result is stored: constants added or multiplied per channel, another
+//! tensor added, an activation. Called by the rules of this folder.
 
 use tract_onnx::tract_core::ops::{binary::TypedBinOp, element_wise::ElementWiseOp};
 use tract_onnx::tract_hir::internal::*;
@@ -28,6 +28,11 @@ impl<'a> Chain<'a> {
     ) -> Self {
         let end = OutletId::new(node.id, 0);
         Self { graph, end, bias, other: None, activation: Activation::Linear, channels }
+    }
+
+    /// What the operator takes that replaces the chain: its own `input`, and what is added to the result.
+    pub(super) fn inputs(&self, input: OutletId) -> TVec<OutletId> {
+        std::iter::once(input).chain(self.other).collect()
     }
 
     /// Takes along as much as there is.

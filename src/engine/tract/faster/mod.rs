@@ -24,7 +24,7 @@ mod rowwise_tests;
 mod tests;
 
 use tract_onnx::{
-    prelude::{TractResult, TypedModel},
+    prelude::{DatumType, OutletId, TVec, TractResult, TypedModel},
     tract_core::{
         model::{Rewriter, TypedModelPatch, TypedOp},
         ops::{
@@ -78,3 +78,19 @@ const MAX_SCRATCH: usize = 16 << 20;
 
 /// A patch for the node at the start of a chain, or none.
 type Replaced = TractResult<Option<TypedModelPatch>>;
+
+/// Puts an operator in the place of everything from its inputs to `end`.
+fn patch(graph: &TypedModel, inputs: &[OutletId], end: OutletId, fused: operators::Fused) -> Replaced {
+    let mut patch = TypedModelPatch::new("faster");
+    let inputs = inputs.iter().map(|input| patch.tap_model(graph, *input)).collect::<TractResult<TVec<_>>>()?;
+    let made = patch.wire_node(&graph.node(end.node).name, fused, &inputs)?[0];
+    patch.shunt_outside(graph, end, made)?;
+    Ok(Some(patch))
+}
+
+/// The sizes of a tensor of 32-bit floats, if they are known and it is not constant or empty.
+fn floats(graph: &TypedModel, outlet: OutletId) -> TractResult<Option<&[usize]>> {
+    let fact = graph.outlet_fact(outlet)?;
+    let float = fact.datum_type == DatumType::F32 && fact.is_plain() && fact.konst.is_none();
+    Ok(fact.shape.as_concrete().filter(|shape| float && !shape.contains(&0)))
+}

@@ -8,9 +8,10 @@ use tract_onnx::tract_hir::internal::*;
 use weir_kernels::{Product, Products, Steps};
 
 use super::{
-    MAX_SCRATCH, Replaced,
+    MAX_SCRATCH, Replaced, floats,
     follow::Chain,
     operators::{Fused, Kernel},
+    patch,
 };
 
 /// Products of one run, beyond which where they are is not written down.
@@ -25,10 +26,8 @@ pub(super) fn replace(graph: &TypedModel, node: &TypedNode, op: &EinSum) -> Repl
     let output = OutletId::new(node.id, 0);
     let mut shapes: [&[usize]; 3] = [&[]; 3];
     for (shape, outlet) in shapes.iter_mut().zip([a, b, output]) {
-        let fact = graph.outlet_fact(outlet)?;
-        let float = fact.datum_type == f32::datum_type() && fact.is_plain() && fact.konst.is_none();
-        let (Some(concrete), true) = (fact.shape.as_concrete(), float) else { return Ok(None) };
-        *shape = concrete;
+        let Some(known) = floats(graph, outlet)? else { return Ok(None) };
+        *shape = known;
     }
     if op.operating_dt != f32::datum_type() || op.q_params.is_some() {
         return Ok(None);
@@ -40,12 +39,7 @@ pub(super) fn replace(graph: &TypedModel, node: &TypedNode, op: &EinSum) -> Repl
     if products.scratch_len() > MAX_SCRATCH {
         return Ok(None);
     }
-    let mut patch = TypedModelPatch::new("faster");
-    let inputs = [patch.tap_model(graph, a)?, patch.tap_model(graph, b)?];
-    let fused = Fused::alone(Kernel::Products(Arc::new(products)), shapes[2]);
-    let made = patch.wire_node(&graph.node(chain.end.node).name, fused, &inputs)?[0];
-    patch.shunt_outside(graph, chain.end, made)?;
-    Ok(Some(patch))
+    patch(graph, &[a, b], chain.end, Fused::alone(Kernel::Products(Arc::new(products)), shapes[2]))
 }
 
 /// An axis: its size, and its step in the left operand, the right one and the result; 0 where it is not.
@@ -87,7 +81,6 @@ impl Axes {
                 found.steps[at] = shapes[at][place + 1..].iter().product();
             }
             match (found.size, is_in) {
-                (0, _) => return None,
                 (1, _) => {}
                 (_, [true, true, true]) => shared.push(found),
                 (_, [true, false, true]) if rows.is_none() => rows = Some(found),

@@ -8,11 +8,10 @@ use tract_onnx::tract_hir::internal::*;
 
 use super::{
     Replaced,
-    convolution::patch,
     follow::Chain,
     operators::{Fused, Kernel},
     packings::{Form, Packings},
-    pairs,
+    pairs, patch,
 };
 use weir_kernels::{self as kernels, Conv, ConvWeights, Dense, DenseWeights, Window, WindowAxis};
 
@@ -26,26 +25,23 @@ pub(super) fn replace(packings: &Packings, graph: &TypedModel, node: &TypedNode,
     }
     let Some(seen) = See::new(graph, node, op)? else { return pairs::replace(graph, node, op) };
     let Some(roles) = Roles::new(op, &seen) else { return Ok(None) };
-    let (inner, outer) = (roles.size(&roles.summed), roles.size(&roles.outer));
+    let (inner, outer) = (size(&roles.summed), size(&roles.outer));
     let mut chain = Chain::new(graph, node, roles.channels(), vec![0.0; outer]);
-    let spatial = roles.size(&roles.after);
+    chain.follow(true)?;
     let matrix = &seen.matrix;
     let kernel = if roles.after.is_empty() {
-        chain.follow(true)?;
         let form = Form { axes: roles.order(matrix.rank(), [&roles.summed, &roles.outer]), groups: 0 };
         let weights = packings.dense(matrix, form, |matrix| DenseWeights::new(matrix, inner, outer))?;
         Kernel::Dense(Arc::new(Dense::new(weights, &chain.bias)))
     } else {
-        chain.follow(true)?;
         let form = Form { axes: roles.order(matrix.rank(), [&roles.outer, &roles.summed]), groups: 1 };
         let weights = packings.conv(matrix, form, |matrix| ConvWeights::new(matrix, 1, outer))?;
-        let axis = |input| WindowAxis { input, kernel: 1, stride: 1, dilation: 1, pad_before: 0, pad_after: 0 };
-        let window = Window::new(axis(1), axis(spatial));
+        let window = Window::new(WindowAxis::pointwise(1), WindowAxis::pointwise(size(&roles.after)));
         Kernel::Conv(Arc::new(Conv::new(window, weights, chain.bias.clone())))
     };
-    let images = if roles.after.is_empty() { 1 } else { roles.size(&roles.before) };
+    let images = if roles.after.is_empty() { 1 } else { size(&roles.before) };
     let fused = Fused { kernel, activation: chain.activation, images, shape: seen.shape.clone() };
-    patch(graph, node, &chain, fused).map(Some)
+    patch(graph, &chain.inputs(node.inputs[1 - seen.at]), chain.end, fused)
 }
 
 /// What is to be known of a product.
@@ -90,6 +86,11 @@ struct Place {
     size: usize,
 }
 
+/// How many elements these axes have together.
+fn size(places: &[Place]) -> usize {
+    places.iter().map(|place| place.size).product()
+}
+
 /// The axes of the input are `before`, `summed`, `after`, those of the output `before`, `outer`, `after`.
 struct Roles {
     before: Vec<Place>,
@@ -120,10 +121,6 @@ impl Roles {
         let ordered = outputs.is_sorted();
         let columns = !roles.outer.is_empty() || roles.after.is_empty();
         (ordered && !roles.summed.is_empty() && columns).then_some(roles)
-    }
-
-    fn size(&self, places: &[Place]) -> usize {
-        places.iter().map(|place| place.size).product()
     }
 
     /// The axes of the output that the columns of the matrix become.

@@ -17,28 +17,14 @@ use weir_kernels::{Norm, Sums};
 use super::{
     Replaced,
     convolution::axes,
+    floats,
     follow::{Chain, activation_of, uniform},
     operators::{self, Fused, Kernel},
+    patch,
 };
 
 /// Rows of a softmax, beyond which a mask is not taken along.
 const MAX_ROWS: usize = 1 << 20;
-
-/// The sizes of a tensor of 32-bit floats, if they are known and it is not constant or empty.
-fn floats(graph: &TypedModel, outlet: OutletId) -> TractResult<Option<&[usize]>> {
-    let fact = graph.outlet_fact(outlet)?;
-    let float = fact.datum_type == f32::datum_type() && fact.is_plain() && fact.konst.is_none();
-    Ok(fact.shape.as_concrete().filter(|shape| float && !shape.contains(&0)))
-}
-
-/// Puts an operator in the place of everything from its inputs to `end`.
-fn patch(graph: &TypedModel, inputs: &[OutletId], end: OutletId, fused: Fused) -> Replaced {
-    let mut patch = TypedModelPatch::new("faster");
-    let inputs = inputs.iter().map(|input| patch.tap_model(graph, *input)).collect::<TractResult<TVec<_>>>()?;
-    let made = patch.wire_node(&graph.node(end.node).name, fused, &inputs)?[0];
-    patch.shunt_outside(graph, end, made)?;
-    Ok(Some(patch))
-}
 
 /// The node before, if nobody else reads what it gives.
 fn only_for_me(graph: &TypedModel, outlet: OutletId) -> Option<&TypedNode> {
