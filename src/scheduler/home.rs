@@ -34,10 +34,19 @@ pub struct Home {
     guests: Guests,
 }
 
-/// How many requests an I/O thread has in hand, from the moment that it knows of them until their answers have been handed
-/// over. Counted by whoever serves the thread's connections; where nobody does it stays 0.
+/// The requests of an I/O thread: how many it has in hand, from the moment that it knows of them until their answers have been
+/// handed over, and how many came together. Counted by whoever serves the thread's connections; where nobody does it stays 0.
 #[derive(Clone, Debug, Default)]
-pub struct Guests(Arc<AtomicUsize>);
+pub struct Guests(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    here: AtomicUsize,
+    /// Those that came since the thread last waited for its sockets.
+    came: AtomicUsize,
+    /// Those that came before that, the last time that any did.
+    came_before: AtomicUsize,
+}
 
 impl Guests {
     /// Those of the calling thread; of nobody when it is no home.
@@ -47,12 +56,34 @@ impl Guests {
 
     /// A request has come.
     pub fn came(&self) {
-        self.0.fetch_add(1, Relaxed);
+        self.0.here.fetch_add(1, Relaxed);
+        // Only the guests' own thread writes these.
+        self.0.came.store(self.0.came.load(Relaxed) + 1, Relaxed);
     }
 
     /// A request has gone.
     pub fn went(&self) {
-        self.0.fetch_sub(1, Relaxed);
+        self.0.here.fetch_sub(1, Relaxed);
+    }
+
+    /// The calling thread has waited for its sockets: what comes now comes together.
+    pub fn turn() {
+        CURRENT.with_borrow(|home| {
+            if let Some(Home { guests: Self(counts), .. }) = home.as_deref() {
+                let came = counts.came.swap(0, Relaxed);
+                if came > 0 {
+                    counts.came_before.store(came, Relaxed);
+                }
+            }
+        });
+    }
+
+    /// There is one, and no other is to be expected before the thread waits for its sockets again. A connection that reads a
+    /// request runs it before the next connection has its turn, so what is in hand alone does not tell: requests that came
+    /// together will do so again.
+    fn is_alone(&self) -> bool {
+        let Counts { here, came, came_before } = &*self.0;
+        here.load(Relaxed) == 1 && came.load(Relaxed) <= 1 && came_before.load(Relaxed) <= 1
     }
 }
 
@@ -115,9 +146,9 @@ impl Home {
         self.index.0
     }
 
-    /// True when the thread has one request in hand and knows of no other.
+    /// True when the thread has one request in hand and expects no other.
     pub(crate) fn has_one_guest(&self) -> bool {
-        self.guests.0.load(Relaxed) == 1
+        self.guests.is_alone()
     }
 
     /// Spawns onto the runtime of the calling thread, which must be this home's.

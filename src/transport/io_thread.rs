@@ -20,6 +20,7 @@ use super::{
     spin::spin,
     watch::Watch,
 };
+use crate::scheduler::Guests;
 
 /// Accepted connections that may wait for one thread.
 const INBOX: usize = 128;
@@ -58,7 +59,7 @@ pub(super) fn start<H: Handler>(
     done: mpsc::Sender<usize>,
 ) -> std::io::Result<mpsc::Sender<Accepted>> {
     let (inbox, taken) = mpsc::channel(INBOX);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().on_thread_unpark(Guests::turn).build()?;
     thread::Builder::new().name(name).spawn(move || {
         let thread = IoThread { handler, limits, tracker: TaskTracker::new(), connections: Vec::new() };
         let aborted = runtime.block_on(thread.run(taken, phase));

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::timer::{next_turn, since_turn};
+use crate::scheduler::Guests;
 
 /// Keeps the calling thread from sleeping until `window` has passed since the last turn of one of its connections, and again
 /// after every further turn. Ends when the thread has `gone`.
@@ -16,6 +17,7 @@ pub(super) async fn spin(window: Duration, gone: CancellationToken) {
         if since_turn() < window {
             // The runtime looks at the sockets before it lets this task go on.
             tokio::task::yield_now().await;
+            Guests::turn();
         } else {
             tokio::select! {
                 () = next_turn() => {},
