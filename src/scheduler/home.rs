@@ -193,3 +193,39 @@ pub(crate) fn send_home(finished: Vec<Finished>) {
         home.arrived.notify_one();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn requests_that_came_together_will_do_so_again() {
+        let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
+        Home::install(&tracker, stop.clone());
+        let (guests, home) = (Guests::current(), Home::current().unwrap());
+        let one_by_one = |count| {
+            let lone = |_| {
+                guests.came();
+                let alone = home.has_one_guest();
+                guests.went();
+                alone
+            };
+            (0..count).map(lone).collect::<Vec<_>>()
+        };
+        assert_eq!(one_by_one(3), [true, false, false], "the first cannot know");
+        Guests::turn();
+        assert_eq!(one_by_one(3), [false; 3]);
+        Guests::turn();
+        Guests::turn();
+        assert_eq!(one_by_one(1), [false], "a look that finds nothing says nothing");
+        Guests::turn();
+        assert_eq!(one_by_one(1), [true]);
+        Guests::turn();
+        guests.came();
+        guests.came();
+        assert!(!home.has_one_guest());
+        stop.cancel();
+        tracker.close();
+        tracker.wait().await;
+    }
+}

@@ -2,9 +2,9 @@
 //! task per thread and servable runs what waits. The runtime runs tasks in turn, so that when the drain task's turn comes
 //! everything that the thread has read by then is in the queue: batches form by themselves, and no thread is crossed. The
 //! sockets are not looked at again before a batch runs: what that finds is read, answered and flushed apart from the rest,
-//! which costs more system calls than a larger batch saves. Where nobody else is on the thread there is nobody to share a
-//! batch with, and the handler runs it where it stands. Neither way strands anybody when a caller leaves: the task owns the
-//! batch, and a handler that runs one does not wait meanwhile.
+//! which costs more system calls than a larger batch saves. Where nobody else is on the thread, and nobody else came when last
+//! anybody did, there is nobody to share a batch with, and the handler runs it where it stands. Neither way strands anybody when
+//! a caller leaves: the task owns the batch, and a handler that runs one does not wait meanwhile.
 
 use std::{
     future::poll_fn,

@@ -10,7 +10,8 @@ use crate::{
     array::Array,
     ask::{Answer, Ask, Way},
     golden::{agree, cases},
-    harness::{Registry, Weir, fixture, weir as command},
+    harness::{Registry, Weir, fixture, until, weir as command},
+    wire::{PATIENCE, Wire},
 };
 
 /// Requests at the same time.
@@ -166,4 +167,35 @@ async fn safe_models_are_merged_and_agree() {
             assert!(ran < count, "{ran} executions for {count} requests at once");
         }
     }
+}
+
+/// Every HTTP/1 connection is served on its own: requests of several must find each other all the same, also where they are so
+/// cheap that the thread that reads them runs them.
+#[tokio::test]
+async fn requests_of_several_http_connections_share_a_batch() {
+    let registry = Registry::new(&[("identity-fp32", fixture("identity-fp32"))]);
+    fs::write(registry.path().join("identity-fp32/model.toml"), "[batching]\nmax_batch_size = 16\n").unwrap();
+    let weir = Weir::serve(registry, &["--io-threads", "1"]).await;
+    weir.warm("identity-fp32").await;
+    let mut callers = Vec::new();
+    for _ in 0..8 {
+        callers.push(Wire::connect(weir.http).await);
+    }
+    let body = r#"{"inputs":[{"name":"x","datatype":"FP32","shape":[1,4],"data":[1,2,3,4]}]}"#;
+    let request = format!(
+        "POST /v2/models/identity-fp32/infer HTTP/1.1\r\nhost: test\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    until("a batch of several rows", PATIENCE, async || {
+        for caller in &mut callers {
+            caller.send(&request).await;
+        }
+        for caller in &mut callers {
+            let reply = caller.reply(false).await;
+            assert_eq!(reply.status, 200, "{}", reply.text());
+        }
+        let (requests, executions, _) = counts(&weir, "identity-fp32").await;
+        (executions < requests).then_some(())
+    })
+    .await;
 }
