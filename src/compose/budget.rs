@@ -16,7 +16,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::types::Escalation;
+use crate::types::{Escalation, nanos};
 
 /// Measures that are kept: the standard deviation of the share when a quarter is held is then 0.7 points.
 const WINDOW: usize = 4096;
@@ -185,10 +185,6 @@ fn scattered(number: u64) -> u64 {
     let mixed = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^ (mixed >> 31)
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::lanes::{Lanes, Writer};
-use crate::types::Tally;
+use crate::types::{Tally, nanos};
 
 const NANOS_PER_SECOND: f64 = 1e9;
 
@@ -223,11 +223,6 @@ pub(super) fn times_tally<'a>(parts: impl Iterator<Item = &'a Times>) -> Tally {
         count: tally.count + part.counts.iter().map(|count| count.load(Relaxed)).sum::<u64>(),
         ns: tally.ns + part.nanos.load(Relaxed),
     })
-}
-
-/// Whole nanoseconds of a duration.
-pub(super) fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Bounds of batch sizes: powers of two, 1 to 4096.

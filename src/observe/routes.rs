@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use super::{
     get_or_make,
     group::{Budget, LazyPermit},
-    histogram::{Times, nanos, times_snapshot, times_tally},
+    histogram::{Times, times_snapshot, times_tally},
     lanes::Lanes,
     names,
     render::Exposition,
@@ -24,7 +24,7 @@ use super::{
     shadows::ShadowSeries,
     upgraded,
 };
-use crate::types::{ModelStatistics, Stamps, Tally};
+use crate::types::{ModelStatistics, Stamps, Tally, nanos};
 
 /// What a stage of a cascade did with a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,14 +15,14 @@ use parking_lot::Mutex;
 use super::{
     batches::Batches,
     group::{Budget, Group, Permit},
-    histogram::{Times, nanos, times_snapshot, times_tally},
+    histogram::{Times, times_snapshot, times_tally},
     lanes::{Lanes, Level},
     names,
     render::Exposition,
     score::ResolvedScore,
     scores::ScoreSeries,
 };
-use crate::types::{ModelStatistics, Phase, ServableId, Stamps, Tally, Tensor};
+use crate::types::{ModelStatistics, Phase, ServableId, Stamps, Tally, Tensor, nanos};
 
 /// Why a request was turned away without being executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

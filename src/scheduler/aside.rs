@@ -28,7 +28,7 @@ use super::{
 use crate::{
     engine::EngineError,
     observe::panics,
-    types::{Batch, Error, Rows, Tensor},
+    types::{Batch, Error, Rows, Tensor, nanos},
 };
 
 /// After a refusal the servable's next work is refused unseen for so long: a shadow that takes nothing must not even cost the
@@ -81,15 +81,15 @@ impl Refused {
     /// True when work that is offered now would be refused unseen.
     pub(crate) fn holds(&self, now: Instant) -> bool {
         let until = self.until.load(Relaxed);
-        until > 0 && self.nanos(now) < until
+        until > 0 && self.since_epoch(now) < until
     }
 
     fn begin(&self, now: Instant) {
-        self.until.store(self.nanos(now + PAUSE), Relaxed);
+        self.until.store(self.since_epoch(now + PAUSE), Relaxed);
     }
 
-    fn nanos(&self, at: Instant) -> u64 {
-        u64::try_from(at.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX)
+    fn since_epoch(&self, at: Instant) -> u64 {
+        nanos(at.saturating_duration_since(self.epoch))
     }
 }
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use crate::types::nanos;
+
 /// A larger batch must improve the rows per second by this much (a twentieth) to be worth forming, and padding must save as
 /// much to be worth doing.
 const WORTH: (u128, u128) = (21, 20);
@@ -148,7 +150,7 @@ fn interpolate(curve: &[(usize, u64)], rows: usize) -> u64 {
 /// The batch limit that a profile speaks for: the largest size at which the rows per second still improve by a twentieth on the
 /// best smaller size. Batches that an I/O thread can run in place (below `local_below`) are kept so.
 pub(crate) fn choose_limit(curve: &[(usize, u64)], local_below: Duration) -> usize {
-    let local_below = u64::try_from(local_below.as_nanos()).unwrap_or(u64::MAX);
+    let local_below = nanos(local_below);
     let cheap = curve.iter().take_while(|(_, nanos)| *nanos < local_below).last().map_or(0, |(size, _)| *size);
     let most = if cheap >= LOCAL_ROWS { cheap } else { usize::MAX };
     let mut best: Option<(usize, u64)> = None;

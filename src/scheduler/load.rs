@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::policy::Hands;
+use crate::types::nanos;
 
 /// This part of an estimated wait is added to it: estimates err, and neither a request that has not been read yet nor an answer
 /// that has not been written yet is in them. It costs no throughput, as long as something waits at all.
@@ -158,10 +159,6 @@ pub(crate) fn estimate(sight: &Sight, ask: &Ask, now: Instant) -> Duration {
 pub(crate) fn turns(ahead: Duration, others: Duration, batches: usize) -> Duration {
     let wait = ahead.saturating_add(others.saturating_mul(u32::try_from(batches).unwrap_or(u32::MAX)));
     wait.saturating_add(wait / RESERVE)
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

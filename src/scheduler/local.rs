@@ -23,6 +23,7 @@ use super::{
     queue::Queue,
     sessions::Sessions,
 };
+use crate::types::nanos;
 
 /// The queue of one servable on one I/O thread.
 #[derive(Debug, Default)]
@@ -109,7 +110,7 @@ impl State {
     fn weigh(&mut self, core: &Core, home: &Home) {
         let rows = self.queue.rows().min(core.tariff.take());
         let cost = if rows == 0 { None } else { core.tariff.cost(rows) };
-        let turn = cost.map_or(0, |cost| u64::try_from(cost.as_nanos()).unwrap_or(u64::MAX));
+        let turn = cost.map_or(0, nanos);
         home.turn(std::mem::replace(&mut self.turn, turn), turn);
     }
 }

@@ -100,8 +100,13 @@ fn due(view: &View, hands: Hands) -> Option<Instant> {
 }
 
 fn rounds(view: &View) -> u32 {
-    let lacks = i64::try_from(view.cost.as_nanos()).unwrap_or(i64::MAX).saturating_sub(view.deficit);
+    let lacks = signed(view.cost).saturating_sub(view.deficit);
     u32::try_from(lacks.max(0).saturating_add(QUANTUM - 1) / QUANTUM).unwrap_or(u32::MAX)
+}
+
+/// A time as the round robin counts it, in nanoseconds.
+pub(crate) fn signed(time: Duration) -> i64 {
+    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
 }
 
 /// What a servable has left of its grants after so many rounds.

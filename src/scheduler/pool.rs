@@ -14,10 +14,10 @@ use super::{
     job::Job,
     load::{Load, Pace, Sight},
     meeting::{Found, Meeting},
-    policy::{self, Hands, Pick, QUANTUM, Recent, SLOW, View},
+    policy::{self, Hands, Pick, QUANTUM, Recent, SLOW, View, signed},
     queue::{Queue, Taken},
 };
-use crate::types::Error;
+use crate::types::{Error, nanos};
 
 /// Runs that do not end, of which the workers have been replaced. With one more, a worker is lost for good.
 const MOST_REPLACED: usize = 8;
@@ -137,11 +137,10 @@ impl Pool {
             let Some(lane) = state.lanes.get_mut(&core.key).filter(|_| usable) else { return ((), false) };
             let was_empty = lane.queue.is_empty();
             jobs.take().into_iter().flatten().for_each(|job| lane.queue.push(job));
-            let before = lane.weigh();
+            lane.weigh(&mut state.waiting);
             if lane.next <= SLOW {
                 state.recent.note(core.key, now);
             }
-            state.waiting = state.waiting.saturating_sub(before).saturating_add(lane.waiting);
             if was_empty {
                 state.ready.push_back(core.key);
             }
@@ -272,12 +271,11 @@ impl State {
         let rows = taken.batch.iter().map(super::queue::Waiting::rows).sum();
         let expected = if rows == 0 { Duration::ZERO } else { core.tariff.cost(rows).unwrap_or_default() };
         lane.running += 1;
-        lane.deficit = lane.deficit.saturating_sub(nanos(expected));
+        lane.deficit = lane.deficit.saturating_sub(signed(expected));
         if lane.queue.is_empty() {
             self.ready.retain(|ready| *ready != key);
         }
-        let before = lane.weigh();
-        self.waiting = self.waiting.saturating_sub(before).saturating_add(lane.waiting);
+        lane.weigh(&mut self.waiting);
         let bound = at + core.patience(expected);
         let run = Run { core: Arc::clone(&core), since: at, expected, bound };
         self.hands.get_mut(worker)?.begin(run, &mut self.pace);
@@ -294,8 +292,7 @@ impl State {
     /// Corrects the books after work has left a servable's queue otherwise than in a batch.
     fn settle(&mut self, key: u64) {
         let Some(lane) = self.lanes.get_mut(&key) else { return };
-        let before = lane.weigh();
-        self.waiting = self.waiting.saturating_sub(before).saturating_add(lane.waiting);
+        lane.weigh(&mut self.waiting);
         if lane.queue.is_empty() {
             self.ready.retain(|ready| *ready != key);
         }
@@ -313,7 +310,7 @@ impl State {
         {
             lane.running = lane.running.saturating_sub(1);
             let took = now.saturating_duration_since(run.since);
-            lane.deficit = lane.deficit.saturating_add(nanos(run.expected).saturating_sub(nanos(took)));
+            lane.deficit = lane.deficit.saturating_add(signed(run.expected).saturating_sub(signed(took)));
         }
         true
     }
@@ -355,25 +352,22 @@ impl PoolLane {
         }
     }
 
-    /// Works out anew what waits; returns what it was before. A servable that has nothing left keeps no grants.
-    fn weigh(&mut self) -> u64 {
+    /// Works out anew what waits here, and corrects what waits in `all`. A servable that has nothing left keeps no grants.
+    fn weigh(&mut self, all: &mut u64) {
         let rows = self.queue.rows();
         let costs = self.core.tariff.costs();
         self.next = costs.cost(rows.min(self.core.tariff.take())).filter(|_| rows > 0).unwrap_or_default();
         if rows == 0 {
             self.deficit = self.deficit.min(0);
         }
-        let waiting = costs.cost(rows).filter(|_| rows > 0).unwrap_or_default();
-        std::mem::replace(&mut self.waiting, nanos(waiting).cast_unsigned())
+        let before = self.waiting;
+        self.waiting = costs.cost(rows).filter(|_| rows > 0).map_or(0, nanos);
+        *all = all.saturating_sub(before).saturating_add(self.waiting);
     }
 
     /// Adds to what it may use, up to what its next batch takes and a bit.
     fn grant(&mut self, rounds: u32) {
-        let most = nanos(self.next).saturating_add(QUANTUM).max(self.deficit);
+        let most = signed(self.next).saturating_add(QUANTUM).max(self.deficit);
         self.deficit = policy::granted(self.deficit, rounds).min(most);
     }
-}
-
-fn nanos(time: Duration) -> i64 {
-    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
 }

@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use crate::types::nanos;
+
 /// An average moves by this share of a sample's difference.
 const WEIGHT: u64 = 8;
 /// A sample counts as at most so many times the average, and as at least that share of it: one run that the system put aside
@@ -33,7 +35,7 @@ pub(crate) struct Profile {
 impl Profile {
     /// A profile of these sizes; empty unless costs are `given`, which are then never measured.
     pub(crate) fn new(sizes: Vec<usize>, given: Option<fn(usize) -> Duration>) -> Self {
-        let nanos = |size: &usize| AtomicU64::new(given.map_or(0, |cost| nanos(cost(*size))));
+        let nanos = |size: &usize| AtomicU64::new(given.map_or(0, |cost| sample(cost(*size))));
         Self {
             nanos: sizes.iter().map(nanos).collect(),
             published: sizes.iter().map(|_| AtomicU64::new(0)).collect(),
@@ -52,7 +54,7 @@ impl Profile {
         };
         let old = nanos.load(Relaxed);
         // Racing writers lose a sample at worst.
-        let new = blend(old, self::nanos(took));
+        let new = blend(old, sample(took));
         nanos.store(new, Relaxed);
         let (published, Some(apart)) = (published.load(Relaxed), self.apart.get(slot)) else { return false };
         if new <= published / 4 * 5 + 1 && new >= published / 5 * 4 {
@@ -70,7 +72,7 @@ impl Profile {
         if let (Ok(slot), None) = (self.sizes.binary_search(&rows), self.given)
             && let Some(nanos) = self.nanos.get(slot)
         {
-            nanos.store(self::nanos(took), Relaxed);
+            nanos.store(sample(took), Relaxed);
         }
     }
 
@@ -90,8 +92,9 @@ impl Profile {
     }
 }
 
-fn nanos(took: Duration) -> u64 {
-    u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).max(1)
+/// At least one: 0 stands for what has not been measured.
+fn sample(took: Duration) -> u64 {
+    nanos(took).max(1)
 }
 
 /// The average after one more sample.

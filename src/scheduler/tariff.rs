@@ -17,7 +17,7 @@ use super::{
     plans::Plans,
     profile::{Profile, sizes_up_to},
 };
-use crate::types::{BatchLimit, BatchingSpec};
+use crate::types::{BatchLimit, BatchingSpec, nanos};
 
 /// The largest batch while nothing has been measured yet.
 const UNMEASURED: usize = 16;
@@ -132,7 +132,7 @@ impl Tariff {
     }
 
     fn since_epoch(&self, now: Instant) -> u64 {
-        u64::try_from(now.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX)
+        nanos(now.saturating_duration_since(self.epoch))
     }
 
     /// Rows of the pieces that a request of so many rows is cut into, to be spread over `parallel` workers.

@@ -28,7 +28,7 @@ pub use signature::{Batch, Rows, Signature, TensorSpec};
 pub use spec::{BatchLimit, BatchingSpec, EngineChoice, ModelSpec, ResourceSpec, ScoreKind, ScoreSpec, VersionPolicy};
 pub use tenant::TenantKey;
 pub use tensor::{DType, Data, MAX_RANK, Shape, Tensor, element_count};
-pub use time::{parse_rfc3339, rfc3339};
+pub use time::{nanos, parse_rfc3339, rfc3339};
 pub use tolerance::{TIE, Tolerance};
 pub use view::{
     BatchStatistics, ConfigView, IndexEntry, ModelConfigView, ModelMetadata, ModelState, ModelStatistics, Readiness,

@@ -1,9 +1,16 @@
-//! Moments as text: RFC 3339 in UTC with milliseconds, as revisions, audit lines and the ops API carry them. Pure; nothing here
-//! reads a clock. Written and read by the `compose` layer, shown by the `transport` layer.
+//! Moments as text: RFC 3339 in UTC with milliseconds, as revisions, audit lines and the ops API carry them; and durations as
+//! whole numbers, as atomics hold them. Pure; nothing here reads a clock. Moments are written and read by the `compose` layer
+//! and shown by the `transport` layer; durations are counted by all that measure.
 
 use std::time::{Duration, SystemTime};
 
 const SECONDS_PER_DAY: u64 = 86_400;
+
+/// Whole nanoseconds; of more than 584 years, as many as can be counted.
+#[inline]
+pub fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
 
 /// A moment as `2026-11-21T10:50:03.250Z`. Parts of a millisecond are cut off; moments before 1970 are shown as its beginning,
 /// moments after the year 9999 as its end.
