@@ -12,7 +12,8 @@ use smallvec::smallvec;
 use weir::{
     protocol::{ReplyForm, grpc, json, pb},
     types::{
-        Answered, DType, InferResponse, NamedTensor, Params, Protocol, RequestContext, Stamps, Tensor, VersionRef,
+        Answered, DType, InferRequest, InferResponse, NamedTensor, Params, Protocol, RequestContext, Stamps, Tensor,
+        VersionRef,
     },
 };
 
@@ -63,6 +64,24 @@ fn binary(values: &[f32]) -> (Bytes, usize) {
     (head.bytes().chain(bytes).collect::<Vec<_>>().into(), head.len())
 }
 
+/// A plain gRPC request, read as the handler does.
+fn read_grpc(bytes: &Bytes) -> (InferRequest, ReplyForm) {
+    grpc::read(grpc::plain(bytes), bytes, context(), &mut String::new()).expect("valid")
+}
+
+/// An answer of one tensor.
+fn response(values: &[f32]) -> InferResponse {
+    let shape = smallvec![1, values.len()];
+    let tensor = Tensor::from_vec(DType::Fp32, shape, values.to_vec()).expect("a shape that fits");
+    InferResponse {
+        answered: Answered { model: "m".into(), version: "1".into(), variant: "".into() },
+        id: "".into(),
+        params: Params::default(),
+        outputs: vec![NamedTensor { name: "y".into(), tensor }],
+        stamps: Stamps::at(Instant::now()),
+    }
+}
+
 /// The way through a tree, as a generic JSON reader would go it.
 fn through_value(body: &Bytes) -> Vec<f32> {
     let value: serde_json::Value = serde_json::from_slice(body).expect("valid");
@@ -84,7 +103,7 @@ fn decode(c: &mut Criterion) {
         group.bench_function("memcpy", |b| b.iter(|| black_box(&values).clone()));
         let plain = message(&values, true);
         group.bench_function("grpc raw", |b| {
-            b.iter(|| grpc::read(black_box(plain.clone()), context(), &mut String::new()).expect("valid"));
+            b.iter(|| read_grpc(black_box(&plain)));
         });
         for (name, raw) in [("grpc raw, by message", true), ("grpc typed", false)] {
             let bytes = message(&values, raw);
@@ -111,14 +130,7 @@ fn decode(c: &mut Criterion) {
 fn encode(c: &mut Criterion) {
     for count in SIZES {
         let values = floats(count);
-        let tensor = Tensor::from_vec(DType::Fp32, smallvec![1, count], values.clone()).expect("a shape that fits");
-        let response = InferResponse {
-            answered: Answered { model: "m".into(), version: "1".into(), variant: "".into() },
-            id: "".into(),
-            params: Params::default(),
-            outputs: vec![NamedTensor { name: "y".into(), tensor }],
-            stamps: Stamps::at(Instant::now()),
-        };
+        let response = response(&values);
         let mut group = c.benchmark_group(format!("encode/{count}"));
         group.throughput(Throughput::Elements(count as u64));
         group.bench_function("memcpy", |b| b.iter(|| black_box(&values).clone()));
@@ -178,14 +190,7 @@ fn ratios(_: &mut Criterion) {
         let tree = || drop(black_box(through_value(black_box(&body))));
         ratio(&format!("reading JSON, {name}: a tree to ours"), || read(&body, None), tree);
     }
-    let tensor = Tensor::from_vec(DType::Fp32, smallvec![1, count], values.clone()).expect("a shape that fits");
-    let response = InferResponse {
-        answered: Answered { model: "m".into(), version: "1".into(), variant: "".into() },
-        id: "".into(),
-        params: Params::default(),
-        outputs: vec![NamedTensor { name: "y".into(), tensor }],
-        stamps: Stamps::at(Instant::now()),
-    };
+    let response = response(&values);
     let ours = || drop(black_box(json::encode(black_box(&response), &ReplyForm::typed()).expect("valid")));
     let tree = || {
         let data = black_box(&values).iter().map(|value| serde_json::Value::from(*value)).collect::<Vec<_>>();
@@ -193,7 +198,7 @@ fn ratios(_: &mut Criterion) {
     };
     ratio("writing JSON: a tree to ours", ours, tree);
     let plain = message(&values, true);
-    let grpc = || drop(black_box(grpc::read(black_box(plain.clone()), context(), &mut String::new()).expect("valid")));
+    let grpc = || drop(black_box(read_grpc(black_box(&plain))));
     ratio("reading raw gRPC: a copy of the tensor to ours", grpc, copy);
     let (bytes, header) = binary(&values);
     ratio("reading binary HTTP: a copy of the tensor to ours", || read(&bytes, Some(header)), copy);

@@ -83,8 +83,9 @@ impl Target {
         })
     }
 
-    /// The short way of [`Target::accept`]: `None` where that refuses, and for inputs in another order than the model's.
-    pub fn accept_plain(&self, inputs: PlainInputs<'_>, server_limit: usize) -> Option<Rows> {
+    /// The short way of [`Target::accept`]: `None` where that refuses, and for inputs in another order than the model's. Nothing
+    /// has been taken then.
+    pub fn accept_plain(&self, inputs: &mut PlainInputs<'_>, server_limit: usize) -> Option<Rows> {
         self.servable.signature.accept_plain(inputs, self.max_rows(server_limit))
     }
 

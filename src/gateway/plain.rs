@@ -12,10 +12,10 @@ use crate::{compose::Callable, types::PlainRequest};
 
 impl Gateway {
     /// [`Gateway::ask`] for a plain request to a model; `None` when the long way has to be gone: to a route, where tenants are
-    /// told apart, or because it is to be refused. Nothing has been counted then.
+    /// told apart, or because it is to be refused. Nothing has been taken or counted then.
     pub fn ask_plain(
         &self,
-        plain: PlainRequest<'_>,
+        plain: &mut PlainRequest<'_>,
         deadline: Option<Instant>,
         ticket: &mut Ticket<'_>,
     ) -> Option<Asked> {
@@ -25,7 +25,7 @@ impl Gateway {
         let callable = self.tables.load().node(plain.model).ok()?.callable(&plain.version).ok()?;
         let Callable::Model(target) = &callable else { return None };
         let (target, received) = (Arc::clone(target), ticket.received());
-        let rows = target.accept_plain(plain.inputs, self.options.max_request_rows)?;
+        let rows = target.accept_plain(&mut plain.inputs, self.options.max_request_rows)?;
         let terms = target.plain_terms(deadline, received);
         ticket.rows = rows.rows;
         ticket.callable = Some(callable);

@@ -80,13 +80,13 @@ impl Signature {
     }
 
     /// The short way of [`Signature::accept`], for inputs that are in the model's order already: `None` when they are not, and
-    /// where that refuses.
-    pub fn accept_plain(&self, mut given: PlainInputs<'_>, max_rows: usize) -> Option<Rows> {
+    /// where that refuses; nothing has been taken then.
+    pub fn accept_plain(&self, given: &mut PlainInputs<'_>, max_rows: usize) -> Option<Rows> {
         if given.len() != self.inputs.len() {
             return None;
         }
         let mut rows = None;
-        for (spec, (name, tensor)) in self.inputs.iter().zip(&given) {
+        for (spec, (name, tensor)) in self.inputs.iter().zip(given.iter()) {
             if *spec.name != **name || check_tensor(spec, tensor).is_err() {
                 return None;
             }
@@ -104,7 +104,7 @@ impl Signature {
         let inputs: Arc<[Tensor]> = match (given.len(), given.pop()) {
             // Without a list in between.
             (1, Some((_, only))) => Arc::new([only]),
-            (_, last) => given.into_iter().chain(last).map(|(_, tensor)| tensor).collect(),
+            (_, last) => std::mem::take(given).into_iter().chain(last).map(|(_, tensor)| tensor).collect(),
         };
         Some(Rows { inputs, rows })
     }
@@ -250,8 +250,9 @@ mod tests {
         ) {
             let shapes = if right { vec![("a", vec![rows, 2]), ("b", vec![rows])] } else { named };
             let given: Vec<_> = shapes.iter().map(|(name, shape)| input(name, shape)).collect();
-            let plain = shapes.iter().zip(&given).map(|((name, _), input)| (*name, input.tensor.clone())).collect();
-            let (long, short) = (signature().accept(&given, 4), signature().accept_plain(plain, 4));
+            let mut plain = shapes.iter().zip(&given).map(|((name, _), input)| (*name, input.tensor.clone())).collect();
+            let (long, short) = (signature().accept(&given, 4), signature().accept_plain(&mut plain, 4));
+            prop_assert_eq!(plain.len(), if short.is_some() { 0 } else { given.len() });
             if let Some(short) = &short {
                 let long = long.as_ref().map_err(|error| TestCaseError::fail(error.to_string()))?;
                 prop_assert_eq!((&short.inputs, short.rows), (&long.inputs, long.rows));

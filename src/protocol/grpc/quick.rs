@@ -20,14 +20,19 @@ use crate::{
 /// Requests of more inputs than this are not plain.
 const MOST_INPUTS: usize = 16;
 
-/// Reads a request: [`parse`] and [`decode`] in one, and sooner where it is a plain one. When it fails, `name` is the model asked
-/// for, as far as it was understood.
+/// Reads a request of which `plain` is what [`plain`] made: [`parse`] and [`decode`] in one where that is nothing. When it fails,
+/// `name` is the model asked for, as far as it was understood.
 ///
 /// # Errors
 /// As [`parse`] and [`decode`].
-pub fn read(bytes: Bytes, context: RequestContext, name: &mut String) -> Result<(InferRequest, ReplyForm), Error> {
-    let Some(plain) = plain(&bytes) else {
-        let message = parse(bytes)?;
+pub fn read(
+    plain: Option<PlainRequest<'_>>,
+    bytes: &Bytes,
+    context: RequestContext,
+    name: &mut String,
+) -> Result<(InferRequest, ReplyForm), Error> {
+    let Some(plain) = plain else {
+        let message = parse(bytes.clone())?;
         name.clone_from(&message.model_name);
         return decode(message, context);
     };

@@ -65,12 +65,13 @@ pub(super) async fn infer(shared: Arc<Shared>, request: Request<Incoming>) -> Re
 /// Everything before the wait: in a plain request's short way, else in the long one.
 fn begin<'g>(gateway: &'g Gateway, call: &Call, bytes: Bytes, headers: HeaderMap) -> Result<Begun<'g>, Error> {
     let mut ticket = gateway.begin(Protocol::Grpc);
-    let plain = grpc::plain(&bytes).and_then(|plain| gateway.ask_plain(plain, call.deadline, &mut ticket));
-    if let Some(asked) = plain {
+    let mut plain = grpc::plain(&bytes);
+    let asked = plain.as_mut().and_then(|plain| gateway.ask_plain(plain, call.deadline, &mut ticket));
+    if let Some(asked) = asked {
         return Ok(Begun { ticket, form: ReplyForm::raw(), asked });
     }
     let origin = Origin { protocol: Protocol::Grpc, deadline: call.deadline, headers };
-    infer::begin_with(gateway, ticket, origin, |context, name| grpc::read(bytes, context, name))
+    infer::begin_with(gateway, ticket, origin, |context, name| grpc::read(plain, &bytes, context, name))
 }
 
 /// Every other method.
