@@ -1,7 +1,10 @@
 //! A version in one engine: loaded, compiled for one row, and with its golden answers. Called by the loader; where two engines
 //! could run it, there are two candidates.
 
-use std::fmt;
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use super::{
     golden::Golden,
@@ -12,7 +15,7 @@ use super::{
 use crate::{
     engine::{Artifact, Engine, Limits, LoadError, LoadProbe, Model as _},
     scheduler::{run_once, zeros},
-    types::{Batch, Tensor},
+    types::Tensor,
 };
 
 /// What is loaded.
@@ -59,7 +62,7 @@ impl Candidate {
             return Err(LoadError::new(format!("config.pbtxt: {problem}")));
         }
         clock.stage(|times| &mut times.parse);
-        model.plan((signature.batch == Batch::Rows).then_some(1)).map_err(in_file)?;
+        model.plan(signature.one_row()).map_err(in_file)?;
         clock.stage(|times| &mut times.compile);
         let golden = goods.golden.map(|text| Golden::read(text, signature)).transpose()?;
         let sample = match &golden {
@@ -87,6 +90,11 @@ impl fmt::Debug for Candidate {
     }
 }
 
+/// Makes a panic an error like any other.
+pub(super) fn caught<T>(load: impl FnOnce() -> Result<T, LoadError>) -> Result<T, LoadError> {
+    catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(|_| Err(LoadError::new("loading panicked; the log says where")))
+}
+
 /// Every reason begins with the file that it is about.
 pub(super) fn in_file(name: &str, error: &LoadError) -> LoadError {
     let text = error.to_string();
@@ -98,7 +106,7 @@ fn sample(model: &Remembering) -> Vec<Tensor> {
     let signature = model.signature();
     let Some(inputs) = zeros(signature, 1) else { return Vec::new() };
     let outputs = model
-        .plan((signature.batch == Batch::Rows).then_some(1))
+        .plan(signature.one_row())
         .map_err(|error| error.to_string())
         .and_then(|plan| run_once(model, &plan, &inputs).map_err(|error| error.to_string()));
     outputs.unwrap_or_else(|error| {

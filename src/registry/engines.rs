@@ -4,7 +4,6 @@
 
 use std::{
     fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,7 +11,7 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{
-    candidate::{Candidate, Goods},
+    candidate::{Candidate, Goods, caught},
     trial::{self, Compared, Costs, Trial},
 };
 use crate::{
@@ -199,8 +198,7 @@ impl Panel<'_> {
     fn load(&mut self, engine: &dyn Engine) -> Result<Candidate, LoadError> {
         let start = Instant::now();
         let goods = self.goods;
-        let loaded = catch_unwind(AssertUnwindSafe(|| Candidate::load(engine, goods)))
-            .unwrap_or_else(|_| Err(LoadError::new("loading panicked; the log says where")));
+        let loaded = caught(|| Candidate::load(engine, goods));
         let refused = loaded.as_ref().err().map(|error| error.to_string().into());
         self.tried.push(Tried { engine: engine.name(), took: start.elapsed(), refused, costs: Vec::new() });
         loaded

@@ -2,16 +2,11 @@
 //! into the scheduler. Everything here blocks and may take seconds; it runs on the loader threads and in `weir check`, never where
 //! requests are served.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::PathBuf,
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
 use super::{
     bundle::{Bundle, Shelf, read_bundle},
-    candidate::{Candidate, Goods, in_file},
+    candidate::{Candidate, Goods, caught, in_file},
     config::ModelConfig,
     engines::Engines,
     servable::Servable,
@@ -69,8 +64,7 @@ impl Loader {
     /// # Errors
     /// Why it cannot be served, by file and part.
     pub fn load(&self, order: &Order) -> Result<Loaded, LoadError> {
-        catch_unwind(AssertUnwindSafe(|| self.load_here(order)))
-            .unwrap_or_else(|_| Err(LoadError::new("loading panicked; the log says where")))
+        caught(|| self.load_here(order))
     }
 
     fn load_here(&self, order: &Order) -> Result<Loaded, LoadError> {

@@ -79,6 +79,11 @@ impl Signature {
         Ok(Rows { inputs: ordered.into(), rows })
     }
 
+    /// How many rows the smallest plan of such a model has: one, or `None` where there is no batch dimension.
+    pub fn one_row(&self) -> Option<usize> {
+        (self.batch == Batch::Rows).then_some(1)
+    }
+
     /// The short way of [`Signature::accept`], for inputs that are in the model's order already: `None` when they are not, and
     /// where that refuses; nothing has been taken then.
     pub fn accept_plain(&self, given: &mut PlainInputs<'_>, max_rows: usize) -> Option<Rows> {

@@ -13,7 +13,7 @@ use rustix::process::{Resource, Rlimit, Signal, getppid, set_parent_process_deat
 use super::wire::{self, Allowance, Question, Report};
 use crate::{
     engine::{Engine, EngineError, InputBuffer, Limits, LoadError, Model},
-    types::{Batch, Shape},
+    types::Shape,
 };
 
 /// Ended by itself because it took too long.
@@ -63,7 +63,7 @@ pub fn answer(from: impl Read, mut to: impl Write, make: MakeEngine<'_>) -> u8 {
 fn try_out(model: &dyn Model, report: Report) -> Result<Report, LoadError> {
     let signature = model.signature();
     let begun = Instant::now();
-    let plan = model.plan((signature.batch == Batch::Rows).then_some(1))?;
+    let plan = model.plan(signature.one_row())?;
     let compile_us = microseconds(begun.elapsed());
     let begun = Instant::now();
     let ran = plan.session().and_then(|mut session| {
