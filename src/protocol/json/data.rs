@@ -267,7 +267,7 @@ macro_rules! integers {
         impl Number for $integer {
             #[inline]
             fn read(scanner: &mut Scanner<'_>) -> Result<Self, Wrong> {
-                let number = scanner.number().filter(|number| number.is_integer()).ok_or(Wrong::NotA("an integer"))?;
+                let number = scanner.number().filter(|number| number.integer).ok_or(Wrong::NotA("an integer"))?;
                 Self::of(number).ok_or(Wrong::OutOfRange)
             }
 

@@ -125,11 +125,6 @@ impl<'t> Number<'t> {
         f64::from_bits(value.to_bits() | u64::from(self.negative) << 63)
     }
 
-    /// True when it is written without fraction and exponent.
-    pub(super) fn is_integer(&self) -> bool {
-        self.integer
-    }
-
     /// Its value as an integer of some width; `None` when that cannot hold it or it is not written as an integer.
     #[inline]
     pub(super) fn to_integer<T: TryFrom<i128>>(self) -> Option<T> {
@@ -175,7 +170,7 @@ impl Digits<'_> {
         let start = self.at;
         while let Some(chunk) = self.bytes.get(self.at..).and_then(<[u8]>::first_chunk) {
             let digits = u64::from_le_bytes(*chunk) ^ ZEROS;
-            let count = leading_digits(digits);
+            let count = places(others(digits));
             // Pushed to the end of the eight, they have zeros in front.
             let value = if count > 0 { joined(digits << (64 - 8 * count)) } else { 0 };
             self.mantissa = self.mantissa.wrapping_mul(POWERS_U64[count]).wrapping_add(value);
@@ -184,8 +179,7 @@ impl Digits<'_> {
                 return self.at - start;
             }
         }
-        while let Some(digit) = self.bytes.get(self.at).map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit < 10)
-        {
+        while let Some(digit) = digit(self.bytes, self.at) {
             self.mantissa = self.mantissa.wrapping_mul(10).wrapping_add(u64::from(digit));
             self.at += 1;
         }
@@ -193,13 +187,19 @@ impl Digits<'_> {
     }
 }
 
-/// How many of eight bytes are values of digits before the first that is not; all eight are worked on at once.
+/// The value of the digit at a place.
 #[inline(always)]
-fn leading_digits(digits: u64) -> usize {
-    (others(digits).trailing_zeros() / 8) as usize
+fn digit(bytes: &[u8], at: usize) -> Option<u8> {
+    bytes.get(at).map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit < 10)
 }
 
-/// Bytes that are no value of a digit get their highest bit set, and may spoil only bytes behind them.
+/// How many of eight bytes are in front of the first that is marked.
+#[inline(always)]
+pub(super) fn places(marks: u64) -> usize {
+    (marks.trailing_zeros() / 8) as usize
+}
+
+/// Of eight bytes at once: those that are no value of a digit get their highest bit set, and may spoil only bytes behind them.
 #[inline(always)]
 pub(super) fn others(digits: u64) -> u64 {
     (digits.wrapping_add(0x7676_7676_7676_7676) | digits) & 0x8080_8080_8080_8080
@@ -220,7 +220,7 @@ fn written_exponent(bytes: &[u8], mut at: usize) -> Option<(i32, usize)> {
     at += usize::from(sign.is_some());
     let start = at;
     let mut value = 0_i32;
-    while let Some(digit) = bytes.get(at).map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit < 10) {
+    while let Some(digit) = digit(bytes, at) {
         value = (value * 10 + i32::from(digit)).min(EXPONENT_CAP);
         at += 1;
     }
@@ -297,7 +297,7 @@ mod tests {
         assert_eq!(read(&"9".repeat(60)).to_integer::<u64>(), None);
         assert_eq!(read("1.0").to_integer::<i64>(), None);
         assert_eq!(read("1e2").to_integer::<i64>(), None);
-        assert!(!read("1e2").is_integer());
+        assert!(!read("1e2").integer);
     }
 
     #[test]
@@ -325,7 +325,7 @@ mod tests {
             ("5ÿÿ900", (1, 5)),
         ] {
             let mut digits = Digits { bytes: text.as_bytes(), at: 0, mantissa: 0 };
-            let count = leading_digits(u64::from_le_bytes(*text.as_bytes().first_chunk().unwrap()) ^ ZEROS);
+            let count = places(others(u64::from_le_bytes(*text.as_bytes().first_chunk().unwrap()) ^ ZEROS));
             assert_eq!((digits.run(), count), (want.0, want.0), "{text}");
             assert_eq!(digits.mantissa, want.1, "{text}");
         }

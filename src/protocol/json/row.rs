@@ -2,7 +2,7 @@
 //! on what differs from number to number, the sign and how many digits, because that is what the time would go for. Whatever is
 //! not of the plainest kind is left to `number`, which reads everything. Called by `scan`.
 
-use super::number::{Number, POWERS_U64, ZEROS, joined, others};
+use super::number::{Number, POWERS_U64, ZEROS, joined, others, places};
 
 /// Bytes that are looked at.
 const WINDOW: usize = 32;
@@ -80,12 +80,6 @@ fn some_digits<const FROM: usize>(window: &[u8; WINDOW]) -> (u64, usize) {
 #[inline(always)]
 fn eight<const FROM: usize>(window: &[u8; WINDOW]) -> u64 {
     window[FROM..].first_chunk().map_or(u64::MAX, |chunk| u64::from_le_bytes(*chunk) ^ ZEROS)
-}
-
-/// Bytes in front of the first that is marked.
-#[inline(always)]
-fn places(marks: u64) -> usize {
-    (marks.trailing_zeros() / 8) as usize
 }
 
 #[cfg(test)]

@@ -133,7 +133,7 @@ fn param_value(scanner: &mut Scanner<'_>, name: &str) -> Result<ParamValue, Faul
 
 fn fraction(number: Number<'_>) -> Option<ParamValue> {
     let value = number.to_f64();
-    (!number.is_integer() && value.is_finite()).then_some(ParamValue::Double(value))
+    (!number.integer && value.is_finite()).then_some(ParamValue::Double(value))
 }
 
 /// A body's JSON as text.
