@@ -8,24 +8,12 @@ use clap::{Arg, Args, Command, builder::RangedU64ValueParser};
 use super::values::{boolean, count, count_u64, host_name, log_level, words};
 use crate::{
     app::{LogFormat, ModelControl, ServeOptions, Watch},
-    spec::weir_toml::ServerFile,
+    spec::weir_toml::{
+        MAX_BYTES, MAX_CONNECTIONS, MAX_MS, MAX_ROWS, MAX_SECONDS, MAX_SPIN_US, MAX_THREADS, MIN_PROBE_BYTES,
+        ServerFile,
+    },
     types::TenantKey,
 };
-
-/// The longest time that an option may name: a day.
-const MAX_MS: u64 = 86_400_000;
-/// The largest number of bytes that an option may name.
-const MAX_BYTES: u64 = 1 << 50;
-/// The least memory that a process can start in.
-const MIN_PROBE_BYTES: u64 = 1 << 28;
-/// The most rows that a request may be allowed.
-const MAX_ROWS: u64 = 1 << 24;
-/// The most connections that may be allowed.
-const MAX_CONNECTIONS: u64 = 1_000_000;
-/// The most threads of a kind.
-const MAX_THREADS: u64 = 1024;
-/// The longest time that sockets may be looked at without sleeping.
-const MAX_SPIN_US: u64 = 10_000;
 
 /// One layer of what `weir serve` is told.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
@@ -325,7 +313,7 @@ pub(super) fn probe_bytes() -> RangedU64ValueParser<u64> {
 
 /// CPU time of a load probe.
 pub(super) fn probe_seconds() -> RangedU64ValueParser<u64> {
-    count_u64(1..=MAX_MS / 1000)
+    count_u64(1..=MAX_SECONDS)
 }
 
 #[cfg(test)]

@@ -72,14 +72,22 @@ words!(Watch { "auto" => Auto, "poll" => Poll, "off" => Off });
 words!(ModelControl { "auto" => Auto, "explicit" => Explicit });
 words!(LogFormat { "auto" => Auto, "json" => Json, "pretty" => Pretty });
 
-const MAX_THREADS: u64 = 1024;
-const MAX_SPIN_US: u64 = 10_000;
-const MAX_BYTES: u64 = 1 << 50;
-const MAX_ROWS: u64 = 1 << 24;
-const MAX_CONNECTIONS: u64 = 1_000_000;
-const MAX_MS: u64 = 86_400_000;
-const MAX_SECONDS: u64 = 86_400;
-const MIN_PROBE_BYTES: u64 = 1 << 28;
+/// The most threads of a kind.
+pub(crate) const MAX_THREADS: u64 = 1024;
+/// The longest time that sockets may be looked at without sleeping.
+pub(crate) const MAX_SPIN_US: u64 = 10_000;
+/// The largest number of bytes that a key may name.
+pub(crate) const MAX_BYTES: u64 = 1 << 50;
+/// The most rows that a request may be allowed.
+pub(crate) const MAX_ROWS: u64 = 1 << 24;
+/// The most connections that may be allowed.
+pub(crate) const MAX_CONNECTIONS: u64 = 1_000_000;
+/// The longest time that a key may name: a day.
+pub(crate) const MAX_SECONDS: u64 = 86_400;
+/// The same.
+pub(crate) const MAX_MS: u64 = MAX_SECONDS * 1000;
+/// The least memory that a process can start in.
+pub(crate) const MIN_PROBE_BYTES: u64 = 1 << 28;
 
 /// Reads a node as a value, or notes what is wrong with it.
 type Read<T> = fn(&Node<'_, '_>) -> Option<T>;
