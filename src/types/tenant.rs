@@ -1,6 +1,6 @@
 //! Where a request says whose it is: what an operator may configure. Read from flags and files, used by the gateway.
 
-use std::{fmt, str::FromStr};
+use std::str::FromStr;
 
 use super::Error;
 
@@ -25,15 +25,6 @@ impl FromStr for TenantKey {
     }
 }
 
-impl fmt::Display for TenantKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            TenantKey::Header(name) => write!(f, "header:{name}"),
-            TenantKey::Parameter(name) => write!(f, "parameter:{name}"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,9 +32,7 @@ mod tests {
     #[test]
     fn a_header_or_a_parameter_and_nothing_else() {
         assert_eq!("header:X-Tenant".parse(), Ok(TenantKey::Header("x-tenant".into())));
-        for text in ["header:x-tenant", "parameter:Customer"] {
-            assert_eq!(text.parse::<TenantKey>().unwrap().to_string(), text);
-        }
+        assert_eq!("parameter:Customer".parse(), Ok(TenantKey::Parameter("Customer".into())));
         for text in ["", "header", "header:", "cookie:x", "parameter:"] {
             let error = text.parse::<TenantKey>().unwrap_err();
             let want = format!("tenant: expected 'header:NAME' or 'parameter:NAME', got '{text}'");
