@@ -2,6 +2,8 @@
 //! what was checked is what is run. Dimensions are named as the embedded engine names them, so that both see the same batch, and
 //! shapes that the file only claims are left out: exporters leave stale ones. Called by the engine's `load`.
 
+use std::collections::HashSet;
+
 use prost::Message as _;
 use tract_onnx::pb::{
     GraphProto, ModelProto, TypeProto, ValueInfoProto,
@@ -22,6 +24,9 @@ pub(super) struct Prepared {
     pub(super) rows: Option<String>,
     /// What the file says of the outputs' shapes; `None` where it says nothing.
     pub(super) claimed: Vec<Option<Vec<Claim>>>,
+    /// Every output is made by an operator of the graph itself: none is an input or initial value, nor made by a
+    /// graph or function inside it.
+    pub(super) straight: bool,
     /// As [`super::super::Model::order_dependent`].
     pub(super) order_dependent: Vec<String>,
 }
@@ -54,12 +59,20 @@ pub(super) fn prepare(artifact: &Artifact) -> Result<Prepared, LoadError> {
     maps_as_tensors(graph);
     let rows = name_dimensions(graph);
     graph.value_info.clear();
+    let straight = is_straight(graph) && proto.functions.is_empty();
     let claimed = graph.output.iter_mut().map(take_shape).collect();
     let size = proto.encoded_len();
     if size > MAX_BYTES {
         return Err(LoadError::new(format!("model: expected at most {MAX_BYTES} bytes with its data, got {size}")));
     }
-    Ok(Prepared { bytes: proto.encode_to_vec(), rows, claimed, order_dependent })
+    Ok(Prepared { bytes: proto.encode_to_vec(), rows, claimed, straight, order_dependent })
+}
+
+fn is_straight(graph: &GraphProto) -> bool {
+    let mut attributes = graph.node.iter().flat_map(|node| &node.attribute);
+    let nested = attributes.any(|attribute| attribute.g.is_some() || !attribute.graphs.is_empty());
+    let made: HashSet<&String> = graph.node.iter().flat_map(|node| &node.output).collect();
+    !nested && graph.output.iter().all(|output| made.contains(&output.name))
 }
 
 /// Answers are tensors: the probabilities instead of maps from classes to them.
@@ -78,8 +91,7 @@ fn maps_as_tensors(graph: &mut GraphProto) {
 /// Gives dimension 0 of every input a name: the declared one where all that have one agree. Returns the name when every input
 /// has it there, and nowhere else.
 fn name_dimensions(graph: &mut GraphProto) -> Option<String> {
-    let initial: std::collections::HashSet<&str> =
-        graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
+    let initial: HashSet<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
     let given = graph.input.iter_mut().filter(|input| !initial.contains(input.name.as_str()));
     let mut shapes: Vec<&mut Vec<Dimension>> = given.filter_map(dimensions).collect();
     for dim in shapes.iter_mut().flat_map(|dims| dims.iter_mut()) {

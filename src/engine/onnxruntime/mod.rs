@@ -9,8 +9,10 @@
 //! | `graph` | what is changed in a file before the library sees it |
 //! | `model`, `probing` | the signature of a graph |
 //! | `pool` | the library's own sessions, shared by those that run at the same time |
-//! | `session`, `values` | buffers and runs |
+//! | `session`, `answers`, `values` | buffers and runs |
 
+#[cfg(feature = "onnxruntime")]
+mod answers;
 #[cfg(feature = "onnxruntime")]
 mod find;
 #[cfg(feature = "onnxruntime")]

@@ -49,7 +49,7 @@ impl Engine for OnnxRuntimeEngine {
         let (outputs, row_wise) = settle(&pool, (&inputs, rows), outputs, &prepared.claimed)?;
         let batch = if row_wise { Batch::Rows } else { Batch::None };
         let signature = Arc::new(Signature { inputs, outputs, batch });
-        let shared = Shared { pool, signature, limits: *limits };
+        let shared = Shared { pool, signature, limits: *limits, straight: prepared.straight };
         Ok(Box::new(OnnxRuntimeModel { shared, order_dependent: prepared.order_dependent }))
     }
 }

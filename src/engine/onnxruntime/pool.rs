@@ -10,10 +10,11 @@ use std::{
 use ort::{
     environment::Environment,
     logging::LogLevel,
-    session::{Session, SessionInputValue},
+    session::{HasSelectedOutputs, RunOptions, Session, SessionInputValue},
     value::DynValue,
 };
 use parking_lot::{Condvar, Mutex};
+use smallvec::SmallVec;
 
 use super::super::{
     EngineError, LoadError,
@@ -46,6 +47,12 @@ impl Source {
         on_big_stack("graph", || made().map_err(|error| LoadError::new(format!("graph: {}", error_text(&error)))))
     }
 }
+
+/// What came of a run, in the graph's order.
+pub(super) type Values = SmallVec<[DynValue; 4]>;
+
+/// Tensors that a run writes its outputs to, instead of new ones.
+pub(super) type Targets = RunOptions<HasSelectedOutputs>;
 
 /// Sessions that are lent to runs.
 pub(super) struct Pool {
@@ -153,16 +160,29 @@ pub(super) struct Lent<'p> {
 }
 
 impl Lent<'_> {
-    /// Runs the graph. Outputs come in the graph's order. After a panic the session is not used again.
+    /// Whether the session was lost to a panic.
+    pub(super) fn is_lost(&self) -> bool {
+        self.session.is_none()
+    }
+
+    /// Runs the graph. After a panic the session is not used again.
     ///
     /// # Errors
-    /// Why the run failed.
-    pub(super) fn run(&mut self, inputs: &[SessionInputValue<'_>]) -> Result<Vec<DynValue>, EngineError> {
+    /// Why the run failed; that an output is not what there is a tensor for.
+    pub(super) fn run(
+        &mut self,
+        inputs: &[SessionInputValue<'_>],
+        targets: Option<&Targets>,
+    ) -> Result<Values, EngineError> {
         let Some(mut session) = self.session.take() else {
             return Err(EngineError::new("session: used after a panic"));
         };
         let outcome = caught(|| {
-            let outputs = session.run(inputs).map_err(|error| EngineError::new(error_text(&error)));
+            let outputs = match targets {
+                Some(targets) => session.run_with_options(inputs, targets),
+                None => session.run(inputs),
+            };
+            let outputs = outputs.map_err(|error| EngineError::new(error_text(&error)));
             Ok(outputs.map(|outputs| outputs.into_iter().map(|(_, value)| value).collect()))
         });
         match outcome {

@@ -49,6 +49,6 @@ fn run(pool: &Arc<Pool>, inputs: &[TensorSpec], shapes: &[Shape]) -> Result<Vec<
         let value: Option<DynValue> = if let Input::Plain(value) = input { Some(value) } else { converted };
         given.push(value.ok_or_else(|| EngineError::new("no tensor"))?.into());
     }
-    let outputs = pool.lend()?.run(&given)?;
+    let outputs = pool.lend()?.run(&given, None)?;
     outputs.iter().map(values::sizes).collect()
 }

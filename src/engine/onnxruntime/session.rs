@@ -2,18 +2,16 @@
 
 use std::sync::Arc;
 
-use ort::{session::SessionInputValue, value::DynValue};
+use ort::session::SessionInputValue;
 use smallvec::SmallVec;
 
 use super::{
-    super::{
-        EngineError, InputBuffer, Limits, OutputData, OutputView, Session,
-        guard::{caught, error_text},
-    },
+    super::{EngineError, InputBuffer, Limits, OutputView, Session},
+    answers::Answers,
     pool::Pool,
     values::{self, Input},
 };
-use crate::types::{Batch, DType, Shape, Signature, TensorSpec};
+use crate::types::{Batch, Shape, Signature, TensorSpec};
 
 /// What a plan and its sessions share.
 #[derive(Clone)]
@@ -21,6 +19,8 @@ pub(super) struct Shared {
     pub(super) pool: Arc<Pool>,
     pub(super) signature: Arc<Signature>,
     pub(super) limits: Limits,
+    /// Every output is made by an operator of the graph itself, which writes it to where it should be.
+    pub(super) straight: bool,
 }
 
 /// One worker's tensors.
@@ -29,24 +29,13 @@ pub(super) struct OnnxRuntimeSession {
     rows: Option<usize>,
     /// Kept from run to run, so that their memory is used again.
     inputs: Vec<Option<(Shape, Input)>>,
-    outputs: Vec<Output>,
-}
-
-struct Output {
-    shape: Shape,
-    data: Answer,
-}
-
-enum Answer {
-    Plain(DynValue),
-    Strings(Vec<String>),
+    answers: Answers,
 }
 
 impl OnnxRuntimeSession {
     pub(super) fn new(shared: Shared, rows: Option<usize>) -> Self {
         let inputs = shared.signature.inputs.iter().map(|_| None).collect();
-        let outputs = Vec::with_capacity(shared.signature.outputs.len());
-        Self { shared, rows, inputs, outputs }
+        Self { shared, rows, inputs, answers: Answers::default() }
     }
 
     /// Whether a shape is one that the plan takes.
@@ -60,8 +49,7 @@ impl OnnxRuntimeSession {
 
 impl Session for OnnxRuntimeSession {
     fn input(&mut self, index: usize, shape: &[usize]) -> Result<InputBuffer<'_>, EngineError> {
-        // An output may be an input's own tensor.
-        self.outputs.clear();
+        self.answers.clear();
         let Some(spec) = self.shared.signature.inputs.get(index) else {
             return Err(EngineError::new(format_args!("input {index}: there is none")));
         };
@@ -87,7 +75,6 @@ impl Session for OnnxRuntimeSession {
     }
 
     fn run(&mut self) -> Result<(), EngineError> {
-        self.outputs.clear();
         let mut given: SmallVec<[SessionInputValue<'_>; 4]> = SmallVec::with_capacity(self.inputs.len());
         for (slot, spec) in self.inputs.iter().zip(&self.shared.signature.inputs) {
             let Some((shape, input)) = slot else {
@@ -101,44 +88,10 @@ impl Session for OnnxRuntimeSession {
                 (_, None) => return Err(EngineError::new(format_args!("input '{}': has no tensor", spec.name))),
             }
         }
-        let outputs = self.shared.pool.lend()?.run(&given)?;
-        drop(given);
-        let kept = caught(|| keep(&self.shared, outputs))?;
-        self.outputs = kept;
-        Ok(())
+        self.answers.run(&self.shared, self.rows, &given)
     }
 
     fn output(&self, index: usize) -> Result<OutputView<'_>, EngineError> {
-        let (Some(output), Some(spec)) = (self.outputs.get(index), self.shared.signature.outputs.get(index)) else {
-            return Err(EngineError::new(format_args!("output {index}: there is none")));
-        };
-        let data = match &output.data {
-            Answer::Plain(value) => OutputData::Plain(values::bytes(value, spec.dtype)?),
-            Answer::Strings(items) => OutputData::Strings(items),
-        };
-        Ok(OutputView { dtype: spec.dtype, shape: &output.shape, data })
+        self.answers.view(&self.shared.signature, index)
     }
-}
-
-/// Checks the outputs of a run against the signature and the limit.
-fn keep(shared: &Shared, values: Vec<DynValue>) -> Result<Vec<Output>, EngineError> {
-    let (mut kept, mut bytes) = (Vec::with_capacity(values.len()), 0_usize);
-    for (value, spec) in values.into_iter().zip(&shared.signature.outputs) {
-        let fail = |error: EngineError| EngineError::new(format_args!("output '{}': {error}", spec.name));
-        let shape = values::sizes(&value).map_err(fail)?;
-        let data = if spec.dtype == DType::Bytes {
-            let (_, items) = value.try_extract_strings().map_err(|error| fail(EngineError::new(error_text(&error))))?;
-            bytes = bytes.saturating_add(items.iter().map(|item| item.len() + size_of::<String>()).sum());
-            Answer::Strings(items)
-        } else {
-            bytes = bytes.saturating_add(values::bytes(&value, spec.dtype).map_err(fail)?.len());
-            Answer::Plain(value)
-        };
-        let limit = shared.limits.max_output_bytes;
-        if bytes > limit {
-            return Err(EngineError::new(format_args!("outputs: expected at most {limit} bytes, got {bytes}")));
-        }
-        kept.push(Output { shape, data });
-    }
-    Ok(kept)
 }

@@ -3,6 +3,11 @@
 
 use std::thread;
 
+use prost::Message as _;
+use tract_onnx::pb::{
+    GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
+    tensor_shape_proto::Dimension, tensor_shape_proto::dimension::Value as Size, type_proto,
+};
 use weir::engine::{
     Engine,
     onnxruntime::{Absent, Opened, open},
@@ -134,13 +139,99 @@ fn buffers_are_used_again_and_failed_runs_leave_no_trace() {
     manners::use_buffers_again(&*load("fixtures/unnamed-batch"));
     let model = load("operators/gather");
     let mut session = model.plan(Some(2)).unwrap().session().unwrap();
-    for (index, good) in [(100, false), (2, true)] {
+    for (index, good) in [(100, false), (2, true), (1, true), (100, false), (100, false), (0, true), (1, true)] {
         let InputBuffer::Plain(buffer) = session.input(0, &[2]).unwrap() else { panic!("not numbers") };
         buffer.copy_from_slice(bytemuck::cast_slice(&[1_i64, index]));
         let outcome = session.run().map_err(|error| error.to_string());
         assert_eq!(outcome.is_ok(), good, "{outcome:?}");
         assert_eq!(session.output(0).is_ok(), good);
     }
+}
+
+/// Graphs whose outputs are not simply what an operator computes, run again and again by one worker.
+#[test]
+fn outputs_are_those_of_the_last_run() {
+    let Some(Opened { engine, .. }) = opened() else { return };
+    let nodes = || {
+        vec![
+            node("Identity", &["x"], "same"),
+            node("Identity", &["same"], "again"),
+            node("Add", &["x", "w"], "sum"),
+            node("Identity", &["w"], "constant"),
+            node("Add", &["w", "w"], "folded"),
+        ]
+    };
+    let computed = ["same", "again", "sum", "constant", "folded"];
+    let given = ["w", "sum", "same"];
+    for outputs in [&computed[..], &given, &computed[..2]] {
+        let model = model(nodes(), "x", &outputs.iter().map(|name| (*name, 4)).collect::<Vec<_>>());
+        let model = engine.load(&model, &LIMITS).unwrap();
+        let mut session = model.plan(None).unwrap().session().unwrap();
+        for turn in 0..5 {
+            let x = [0.0, 1.0, 2.0, 3.0].map(|at| at + 10.0 * turn as f32);
+            fill(&mut *session, &[4], &x);
+            session.run().unwrap();
+            for (at, name) in outputs.iter().enumerate() {
+                let want = match *name {
+                    "same" | "again" => x,
+                    "sum" => x.map(|x| x + 1.0),
+                    "folded" => [2.0; 4],
+                    _ => [1.0; 4],
+                };
+                assert_eq!(floats(&read(session.output(at).unwrap())), want.map(f64::from), "{name}, run {turn}");
+            }
+        }
+    }
+}
+
+/// A file may claim a size that follows from values.
+#[test]
+fn sizes_that_follow_from_values_may_change() {
+    let Some(Opened { engine, .. }) = opened() else { return };
+    let nodes = vec![node("Greater", &["x", "w"], "large"), node("Compress", &["x", "large"], "y")];
+    let model = engine.load(&model(nodes, "x", &[("y", 0)]), &LIMITS).unwrap();
+    assert_eq!(model.signature().outputs[0].shape, [Some(0)]);
+    let mut session = model.plan(None).unwrap().session().unwrap();
+    let runs: [&[f32]; 6] = [&[], &[], &[3.0, 2.0], &[], &[4.0], &[5.0, 6.0, 7.0, 8.0]];
+    for large in runs {
+        let mut x = [0.0; 4];
+        x[..large.len()].copy_from_slice(large);
+        fill(&mut *session, &[4], &x);
+        session.run().unwrap();
+        assert_eq!(plain(&*session), bytemuck::cast_slice::<f32, u8>(large));
+    }
+}
+
+fn node(operator: &str, inputs: &[&str], output: &str) -> NodeProto {
+    NodeProto {
+        op_type: operator.into(),
+        input: inputs.iter().map(|name| (*name).into()).collect(),
+        output: vec![output.into()],
+        ..NodeProto::default()
+    }
+}
+
+/// A graph of one input of four floats, with four ones named `w`.
+fn model(node: Vec<NodeProto>, input: &str, outputs: &[(&str, i64)]) -> Artifact {
+    let value = |name: &str, size| {
+        let dim = vec![Dimension { value: Some(Size::DimValue(size)), ..Dimension::default() }];
+        let tensor = type_proto::Tensor { elem_type: 1, shape: Some(TensorShapeProto { dim }) };
+        let kind = TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..TypeProto::default() };
+        ValueInfoProto { name: name.into(), r#type: Some(kind), ..ValueInfoProto::default() }
+    };
+    let ones =
+        TensorProto { name: "w".into(), data_type: 1, dims: vec![4], float_data: vec![1.0; 4], ..Default::default() };
+    let graph = GraphProto {
+        node,
+        name: "g".into(),
+        input: vec![value(input, 4)],
+        output: outputs.iter().map(|(name, size)| value(name, *size)).collect(),
+        initializer: vec![ones],
+        ..GraphProto::default()
+    };
+    let opset = OperatorSetIdProto { version: 17, ..OperatorSetIdProto::default() };
+    let model = ModelProto { ir_version: 8, graph: Some(graph), opset_import: vec![opset], ..ModelProto::default() };
+    Artifact { kind: ArtifactKind::Onnx, bytes: model.encode_to_vec().into(), side_files: BTreeMap::new() }
 }
 
 #[test]
