@@ -22,6 +22,7 @@ mod rewrite;
 pub mod tract;
 mod trials;
 
+pub use guard::loading_thread;
 pub use probe::{LoadProbe, Probed};
 pub use tract::TractEngine;
 

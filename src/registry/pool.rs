@@ -17,6 +17,7 @@ use super::{
     loader::{Loader, Order},
     version::Tried,
 };
+use crate::engine::loading_thread;
 
 /// A load to be done.
 #[derive(Debug)]
@@ -46,7 +47,7 @@ impl Loaders {
             .map(|index| {
                 let (loader, queue, inbox) = (Arc::clone(&loader), Arc::clone(&queue), Arc::clone(inbox));
                 let name = format!("weir-loader-{index}");
-                std::thread::Builder::new().name(name).spawn(move || work(&loader, &queue, &inbox))
+                loading_thread(name, move || work(&loader, &queue, &inbox))
             })
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Self { jobs, threads, busy: 0 })

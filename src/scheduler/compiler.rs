@@ -14,7 +14,7 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{core::Core, profile::sizes_up_to};
-use crate::types::BatchLimit;
+use crate::{engine::loading_thread, types::BatchLimit};
 
 /// Servables that may wait to be compiled; a load waits when there are more.
 const BACKLOG: usize = 1024;
@@ -29,7 +29,7 @@ pub(crate) struct Compiler {
 impl Compiler {
     pub(crate) fn start(budget: Duration) -> io::Result<Self> {
         let (queue, work) = sync_channel(BACKLOG);
-        let thread = std::thread::Builder::new().name("weir-compiler".to_owned()).spawn(move || run(&work, budget))?;
+        let thread = loading_thread("weir-compiler".to_owned(), move || run(&work, budget))?;
         Ok(Self { queue: Mutex::new(Some(queue)), thread: Mutex::new(Some(thread)) })
     }
 
