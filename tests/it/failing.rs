@@ -3,15 +3,15 @@
 
 use std::sync::Arc;
 
-use prost::Message as _;
 use tokio::task::JoinSet;
-use tract_onnx::pb;
+use tract_onnx::pb::tensor_proto::DataType;
 
 use crate::{
     array::Array,
     ask::{Ask, Way},
     errors::{Codes, mismatch},
     harness::{PATIENCE, Registry, Weir, until},
+    onnx::{file, floats, node, value},
 };
 
 const INTERNAL: Codes = (500, tonic::Code::Internal);
@@ -19,38 +19,9 @@ const TABLE: [f32; 4] = [10.0, 20.0, 30.0, 40.0];
 
 /// `y[n] = TABLE[x[n]]`.
 fn lookup() -> Vec<u8> {
-    use pb::{tensor_proto::DataType, tensor_shape_proto::Dimension, tensor_shape_proto::dimension, type_proto};
-    let value = |name: &str, elem_type: DataType| {
-        let rows = Dimension { value: Some(dimension::Value::DimParam("N".to_owned())), ..Default::default() };
-        let shape = Some(pb::TensorShapeProto { dim: vec![rows] });
-        let tensor = type_proto::Tensor { elem_type: elem_type as i32, shape };
-        let r#type = pb::TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..Default::default() };
-        pb::ValueInfoProto { name: name.to_owned(), r#type: Some(r#type), ..Default::default() }
-    };
-    let table = pb::TensorProto {
-        name: "table".to_owned(),
-        dims: vec![4],
-        data_type: DataType::Float as i32,
-        raw_data: TABLE.iter().flat_map(|value| value.to_le_bytes()).collect(),
-        ..Default::default()
-    };
-    let gather = pb::NodeProto {
-        op_type: "Gather".to_owned(),
-        input: vec!["table".to_owned(), "x".to_owned()],
-        output: vec!["y".to_owned()],
-        ..Default::default()
-    };
-    let graph = pb::GraphProto {
-        name: "lookup".to_owned(),
-        node: vec![gather],
-        initializer: vec![table],
-        input: vec![value("x", DataType::Int64)],
-        output: vec![value("y", DataType::Float)],
-        ..Default::default()
-    };
-    let opset = pb::OperatorSetIdProto { domain: String::new(), version: 13 };
-    let model = pb::ModelProto { ir_version: 8, graph: Some(graph), opset_import: vec![opset], ..Default::default() };
-    model.encode_to_vec()
+    let gather = node("Gather", &["table", "x"], "y", Vec::new());
+    let ends = [value("x", DataType::Int64, &[None]), value("y", DataType::Float, &[None])];
+    file(vec![gather], vec![floats("table", &TABLE)], ends)
 }
 
 /// Rows by which merging can be proved.

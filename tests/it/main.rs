@@ -51,6 +51,8 @@ mod merging;
 #[cfg(test)]
 mod mixed;
 #[cfg(test)]
+mod onnx;
+#[cfg(test)]
 mod ops;
 #[cfg(test)]
 mod ops_routes;

@@ -1,13 +1,9 @@
 //! Files that must be refused, each with a reason that names what is wrong.
 
-use prost::Message as _;
-use tract_onnx::pb::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorShapeProto, TypeProto, ValueInfoProto,
-    attribute_proto::AttributeType, tensor_shape_proto::Dimension, tensor_shape_proto::dimension::Value as Size,
-    type_proto,
-};
+use tract_onnx::pb::tensor_proto::DataType;
 
 use super::*;
+use crate::onnx::{file, int, ints, node, value};
 
 /// Every way of being broken is refused, and the text says which.
 #[test]
@@ -99,43 +95,15 @@ fn try_run(model: &dyn Model) -> bool {
 #[test]
 fn windows_that_do_not_fit_are_refused() {
     let pool = |ceil: i64, width: i64| {
-        let ints = |name: &str, ints: &[i64]| AttributeProto {
-            name: name.into(),
-            r#type: AttributeType::Ints as i32,
-            ints: ints.to_vec(),
-            ..AttributeProto::default()
-        };
-        let ceil = AttributeProto {
-            name: "ceil_mode".into(),
-            r#type: AttributeType::Int as i32,
-            i: ceil,
-            ..AttributeProto::default()
-        };
-        let node = NodeProto {
-            op_type: "AveragePool".into(),
-            input: vec!["x".into()],
-            output: vec!["y".into()],
-            attribute: vec![ints("kernel_shape", &[2, 2]), ints("strides", &[2, 2]), ints("pads", &[1, 0, 0, 0]), ceil],
-            ..NodeProto::default()
-        };
-        let value = |name: &str, sizes: &[i64]| {
-            let dim = sizes.iter().map(|size| Dimension { value: Some(Size::DimValue(*size)), ..Dimension::default() });
-            let shape = (!sizes.is_empty()).then(|| TensorShapeProto { dim: dim.collect() });
-            let kind = TypeProto {
-                value: Some(type_proto::Value::TensorType(type_proto::Tensor { elem_type: 1, shape })),
-                ..TypeProto::default()
-            };
-            ValueInfoProto { name: name.into(), r#type: Some(kind), ..ValueInfoProto::default() }
-        };
-        let graph = GraphProto {
-            node: vec![node],
-            input: vec![value("x", &[1, 1, 1, width])],
-            output: vec![value("y", &[])],
-            ..GraphProto::default()
-        };
-        let opset = OperatorSetIdProto { version: 17, ..OperatorSetIdProto::default() };
-        let model = ModelProto { graph: Some(graph), opset_import: vec![opset], ..ModelProto::default() };
-        let bytes = model.encode_to_vec().into();
+        let window = vec![
+            ints("kernel_shape", &[2, 2]),
+            ints("strides", &[2, 2]),
+            ints("pads", &[1, 0, 0, 0]),
+            int("ceil_mode", ceil),
+        ];
+        let given = value("x", DataType::Float, &[Some(1), Some(1), Some(1), Some(width)]);
+        let nodes = vec![node("AveragePool", &["x"], "y", window)];
+        let bytes = file(nodes, Vec::new(), [given, value("y", DataType::Float, &[])]).into();
         let artifact = Artifact { kind: ArtifactKind::Onnx, bytes, side_files: BTreeMap::new() };
         TractEngine::new().load(&artifact, &LIMITS).map(drop).map_err(|error| error.to_string())
     };
