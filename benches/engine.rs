@@ -26,7 +26,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use rustix::time::{ClockId, clock_gettime};
 use weir::{
     engine::{
         Artifact, ArtifactKind, Engine, InputBuffer, Limits, Model, OutputData, Session, TractEngine,
@@ -48,9 +47,12 @@ mod bare;
 mod families;
 #[path = "engine/graph.rs"]
 mod graph;
+#[path = "support/processor.rs"]
+mod processor;
 
 use bare::Bare;
 use families::{Family, families};
+use processor::on_processor;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -111,12 +113,6 @@ pub(crate) fn rows_per_second(rows: usize, time: Duration, mut run: impl FnMut()
         let left = (time - took).as_secs_f64() / took.as_secs_f64().max(1e-9);
         group = (f64::from(runs) * left.min(1.0)).ceil().max(1.0) as u32;
     }
-}
-
-/// Time that this thread has had a processor.
-fn on_processor() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
 struct Bench {

@@ -8,7 +8,6 @@
 
 use std::{hint::black_box, sync::Arc, time::Duration};
 
-use rustix::time::{ClockId, clock_gettime};
 use tract_onnx::{
     tract_core::ops::{
         cnn::{self, KernelFormat, PaddingSpec, PoolSpec},
@@ -17,6 +16,11 @@ use tract_onnx::{
     tract_hir::internal::*,
 };
 use weir_kernels::{Activation, Conv, ConvWeights, Dense, DenseWeights, Depthwise, Window, WindowAxis};
+
+#[path = "support/processor.rs"]
+mod processor;
+
+use processor::on_processor;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -82,12 +86,6 @@ fn main() {
         let operations = 2.0 * (rows * inner * outer) as f64;
         println!("{:<28} {:>9.2} {:>9.0}", format!("{rows} x {inner} x {outer}"), time * 1e6, operations / time / 1e9);
     }
-}
-
-/// Time that this thread has had a processor.
-fn on_processor() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
 /// Seconds per run, of each; taken in turns.
