@@ -1,5 +1,6 @@
 //! What is done row by row: softmax and normalization. Rows do not know of each other: a row's result is the same to the last
-//! bit whatever it is together with. Called by the engine `tract` of the gateway.
+//! bit whatever it is together with. Called by the engine `tract` of the gateway; `pool`
+//! sums as is done here.
 
 use fearless_simd::{Simd, dispatch, prelude::*};
 

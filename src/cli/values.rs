@@ -1,4 +1,5 @@
-//! Values of the options of `weir serve`: how each kind is read, and what is said when it cannot be. Used by `flags`.
+//! Values of the options of `weir serve`: how each kind is read, and what is said when it cannot be. Used by `flags` and
+//! `layers`.
 
 use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 

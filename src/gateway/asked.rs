@@ -1,5 +1,5 @@
 //! A request that has been found good and waits for its answer: what is left of it once everything that can be said at once has
-//! been said. Made by `Gateway::ask`, answered by `Gateway::answer`.
+//! been said. Made by `Gateway::ask` and its short way, answered by `Gateway::answer`.
 
 use std::{fmt, sync::Arc, time::Instant};
 

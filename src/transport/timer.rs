@@ -1,7 +1,7 @@
 //! hyper's clock and timers on an I/O thread. hyper notes the time of every frame and looks at its keep-alive timer before every
 //! request; that each of them reads a clock, and that a timer is told anew whom to wake, costs more than the bookkeeping. Here
 //! the time is that of the connection's last turn, which is exact enough for pings every few seconds, and a timer that is far
-//! from its end is not asked. Used by `connection`.
+//! from its end is not asked. Used by `connection`, and by `spin`, which waits for the next turn.
 
 use std::{
     cell::Cell,

@@ -1,5 +1,5 @@
 //! The `data` of an input, flat or nested, becomes a tensor: each element goes from the text straight into a vector of its own
-//! width, which the tensor then takes over. Called by `request`, which knows the name for the error.
+//! width, which the tensor then takes over. Called by `input`, which knows the name for the error.
 
 use bytes::Bytes;
 
