@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    ModelControl, ServeOptions, Watch, engines,
+    ModelControl, ServeOptions, Watch, descriptors, engines,
     probe::{ProbeOptions, Probes},
     ready_file,
 };
@@ -73,7 +73,8 @@ impl App {
     ///
     /// # Errors
     /// An address that cannot be bound, a library that is named and cannot be used, a registry that cannot be read, a token file that is not there.
-    pub fn start(options: ServeOptions) -> Result<Self, StartError> {
+    pub fn start(mut options: ServeOptions) -> Result<Self, StartError> {
+        options.max_connections = descriptors::room_for(options.max_connections);
         let http = bind("--http-port", options.host, options.http_port)?;
         let grpc = bind("--grpc-port", options.host, options.grpc_port)?;
         let ops = bind("--ops-port", options.ops_host, options.ops_port)?;

@@ -28,8 +28,13 @@ struct Gateway {
 
 impl Gateway {
     fn start(arguments: &[&str]) -> Self {
+        Self::launch(Command::new(env!("CARGO_BIN_EXE_weir")), arguments)
+    }
+
+    /// `program` becomes the gateway when it is given arguments.
+    fn launch(mut program: Command, arguments: &[&str]) -> Self {
         let registry = Registry::demo();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_weir"))
+        let mut child = program
             .arg("serve")
             .arg(registry.path())
             .args(["--http-port=0", "--grpc-port=0", "--ops-port=0", "--log-level=off"])
@@ -196,6 +201,9 @@ fn models_and_health_of_a_gateway() {
     assert!(out.contains("digits-linear version 2  READY") && out.contains("  batching  up to "), "{out}");
     let (code, _, err) = run(folder.path(), &["models", "absent", "--ops", &gateway.ops]);
     assert_eq!((code, err.as_str()), (1, "error: model 'absent': not found (HTTP 404)\n"));
+    let (code, _, err) = run(folder.path(), &["models", "digits", "--ops", &gateway.ops]);
+    let want = "error: model 'digits': not found: it is a route: GET /ops/routes/digits (HTTP 404)\n";
+    assert_eq!((code, err.as_str()), (1, want));
     let (code, out, _) = run(folder.path(), &["models", "--url", &gateway.http]);
     assert!(code == 0 && out.contains("wine-forest"), "{out}");
 }
@@ -247,4 +255,17 @@ fn check_finds_everything() {
     assert_eq!((&report["versions"][0]["model"], &report["versions"][0]["good"]), (&"good".into(), &true.into()));
     let (code, _, err) = run(folder.path(), &["check", "absent"]);
     assert!(code == 2 && err.starts_with("error: registry absent: "), "{code} {err}");
+}
+
+/// Shells and service managers give 1024 descriptors where there may be many more, and a gateway has thousands of connections.
+#[test]
+#[cfg(target_os = "linux")]
+fn as_many_files_may_be_open_as_the_system_allows() {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -S -n 128 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_weir")]);
+    let gateway = Gateway::launch(shell, &[]);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", gateway.child.id())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let [soft, hard] = line.split_whitespace().skip(3).take(2).collect::<Vec<_>>()[..] else { panic!("{line}") };
+    assert_eq!(soft, hard, "{line}");
 }
