@@ -50,9 +50,11 @@ pub struct PushCommand {
 /// Publishes.
 ///
 /// # Errors
-/// When the files do not make a version, the version exists, or the registry cannot be written.
+/// When the files do not make a version, the version exists, or the registry is not there or cannot be written.
 pub fn run(command: PushCommand) -> Result<Report, Failure> {
     let registry = layers::registry(command.registry, &layers::Process)?;
+    // A volume that is not mounted or a name with a slip in it: what is published there would never be served.
+    fs::read_dir(&registry).map_err(|error| Failure::usage(format!("registry {}: {error}", registry.display())))?;
     let beside = || Some(command.file.join(GOLDEN_JSON)).filter(|path| path.is_file());
     if let Some(golden) = command.golden.clone().or_else(beside) {
         check_golden(&golden)?;

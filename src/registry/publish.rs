@@ -80,7 +80,7 @@ pub enum PublishError {
     },
 }
 
-/// Publishes a version below `root` atomically. On success everything is on the disk, not just in its cache.
+/// Publishes a version below `root`, which must exist, atomically. On success everything is on the disk, not just in its cache.
 ///
 /// # Errors
 /// When the version exists, the files do not make one, or the file system refuses; nothing is left behind then.
@@ -92,21 +92,43 @@ pub fn publish(root: &Path, publication: Publication<'_>) -> Result<Published, P
         sources.sort();
     }
     let folder = root.join(publication.model.as_str());
-    let new_model = !folder.exists();
-    fs::create_dir_all(&folder).map_err(failed("creating", &folder))?;
-    refuse_other_layouts(&folder)?;
-    let staging = Staging::new(&folder)?;
+    let new_model = made(&folder)?;
+    let published = put(&folder, sources, publication);
+    if new_model {
+        match published {
+            Ok(_) => sync_folder(root)?,
+            // Only an empty folder goes: somebody else may have published the model meanwhile.
+            Err(_) => drop(fs::remove_dir(&folder)),
+        }
+    }
+    published
+}
+
+/// Makes a model's folder; says whether there was none.
+fn made(folder: &Path) -> Result<bool, PublishError> {
+    match fs::create_dir(folder) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(failed("creating", folder)(error)),
+    }
+}
+
+/// Puts a version together beside its place in a model's folder, and moves it there.
+fn put(
+    folder: &Path,
+    sources: Vec<(String, PathBuf)>,
+    publication: Publication<'_>,
+) -> Result<Published, PublishError> {
+    refuse_other_layouts(folder)?;
+    let staging = Staging::new(folder)?;
     let mut files = Vec::with_capacity(sources.len());
     for (name, path) in sources {
         files.push(copy(&path, staging.0.join(&name), name)?);
     }
     write_manifest(&staging.0, &files)?;
     sync_folder(&staging.0)?;
-    let version = claim(&staging, &folder, publication)?;
-    sync_folder(&folder)?;
-    if new_model {
-        sync_folder(root)?;
-    }
+    let version = claim(&staging, folder, publication)?;
+    sync_folder(folder)?;
     Ok(Published { version, folder: folder.join(version.to_string()), files })
 }
 
@@ -270,109 +292,5 @@ fn refused(path: &Path, why: &str) -> PublishError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeSet;
-
-    fn model() -> ModelName {
-        ModelName::parse("m").unwrap()
-    }
-
-    fn file(dir: &Path, name: &str, content: &[u8]) -> PathBuf {
-        let path = dir.join(name);
-        fs::write(&path, content).unwrap();
-        path
-    }
-
-    fn push(root: &Path, from: &Path, version: Option<u64>) -> Result<Published, PublishError> {
-        let version = version.map(|number| Version::new(number).unwrap());
-        publish(root, Publication { model: &model(), from, model_filename: MODEL_ONNX, version, golden: None })
-    }
-
-    #[test]
-    fn a_version_appears_whole_with_its_manifest() {
-        let root = tempfile::tempdir().unwrap();
-        let from = file(root.path(), "export.onnx", b"abc");
-        let first = push(root.path(), &from, None).unwrap();
-        let sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad".to_owned();
-        assert_eq!(first.files, [PublishedFile { name: MODEL_ONNX.to_owned(), sha256: sha256.clone(), size: 3 }]);
-        assert_eq!(first.folder, root.path().join("m/1"));
-        assert_eq!(fs::read(first.folder.join(MODEL_ONNX)).unwrap(), b"abc");
-        let manifest: serde_json::Value =
-            serde_json::from_slice(&fs::read(first.folder.join(MANIFEST_JSON)).unwrap()).unwrap();
-        assert_eq!(manifest, serde_json::json!({"files":[{"path":"model.onnx","sha256":sha256,"size":3}]}));
-        // Numbers are compared as numbers, and gaps are not filled.
-        fs::create_dir(root.path().join("m/10")).unwrap();
-        assert_eq!(push(root.path(), &from, None).unwrap().version.get(), 11);
-        assert_eq!(push(root.path(), &from, Some(9)).unwrap().version.get(), 9);
-        let left: Vec<_> = fs::read_dir(root.path().join("m")).unwrap().map(|e| e.unwrap().file_name()).collect();
-        assert_eq!(left.len(), 4, "nothing hidden is left: {left:?}");
-    }
-
-    #[test]
-    fn versions_are_immutable() {
-        let root = tempfile::tempdir().unwrap();
-        let from = file(root.path(), "export.onnx", b"abc");
-        push(root.path(), &from, Some(2)).unwrap();
-        let error = push(root.path(), &file(root.path(), "other.onnx", b"x"), Some(2)).unwrap_err();
-        assert_eq!(error.to_string(), "model 'm' version 2: exists already");
-        assert_eq!(fs::read(root.path().join("m/2/model.onnx")).unwrap(), b"abc");
-        // An empty folder is a version that somebody else is about to fill.
-        fs::create_dir(root.path().join("m/3")).unwrap();
-        assert!(matches!(push(root.path(), &from, Some(3)), Err(PublishError::Exists(..))));
-    }
-
-    #[test]
-    fn a_folder_is_published_with_all_its_files() {
-        let root = tempfile::tempdir().unwrap();
-        let export = root.path().join("export");
-        fs::create_dir(&export).unwrap();
-        let error = push(root.path(), &export, None).unwrap_err().to_string();
-        assert!(error.ends_with("export: expected a model.onnx in it"), "{error}");
-        for name in ["model.onnx", "w.bin", "golden.json", "manifest.json", ".hidden"] {
-            file(&export, name, name.as_bytes());
-        }
-        let published = push(root.path(), &export, None).unwrap();
-        let names: Vec<_> = published.files.iter().map(|file| file.name.as_str()).collect();
-        assert_eq!(names, ["golden.json", "model.onnx", "w.bin"]);
-        let golden = file(root.path(), "answers.json", b"{}");
-        let other = Publication {
-            model: &model(),
-            from: &export,
-            model_filename: MODEL_ONNX,
-            version: None,
-            golden: Some(&golden),
-        };
-        let folder = publish(root.path(), other).unwrap().folder;
-        assert_eq!(fs::read(folder.join(GOLDEN_JSON)).unwrap(), b"{}");
-        fs::create_dir(export.join("sub")).unwrap();
-        assert!(matches!(push(root.path(), &export, None), Err(PublishError::Refused(_))));
-    }
-
-    #[test]
-    fn routes_and_bare_models_are_refused() {
-        let root = tempfile::tempdir().unwrap();
-        let from = file(root.path(), "export.onnx", b"abc");
-        fs::create_dir(root.path().join("m")).unwrap();
-        let bare = file(&root.path().join("m"), MODEL_ONNX, b"x");
-        let error = push(root.path(), &from, None).unwrap_err().to_string();
-        assert!(error.contains("move it to 1/model.onnx first"), "{error}");
-        fs::remove_file(bare).unwrap();
-        file(&root.path().join("m"), ROUTE_TOML, b"");
-        assert!(push(root.path(), &from, None).unwrap_err().to_string().ends_with("m: is a route"));
-        assert!(matches!(push(root.path(), &root.path().join("absent"), None), Err(PublishError::Io { .. })));
-    }
-
-    #[test]
-    fn races_end_in_different_numbers() {
-        let root = tempfile::tempdir().unwrap();
-        let from = file(root.path(), "export.onnx", b"abc");
-        let versions: BTreeSet<_> = std::thread::scope(|scope| {
-            let pushers: Vec<_> = (0..8)
-                .map(|_| scope.spawn(|| (0..5).map(|_| push(root.path(), &from, None).unwrap().version).collect()))
-                .collect::<Vec<std::thread::ScopedJoinHandle<'_, Vec<_>>>>();
-            pushers.into_iter().flat_map(|pusher| pusher.join().unwrap()).collect()
-        });
-        assert_eq!(versions, (1..=40).map(|number| Version::new(number).unwrap()).collect());
-    }
-}
+#[path = "publish_tests.rs"]
+mod tests;

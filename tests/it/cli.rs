@@ -53,6 +53,7 @@ fn wrong_arguments_are_code_2_and_name_the_flag() {
         (&[] as &[&str], "Usage: weir"),
         (&["swim"], "unrecognized subcommand 'swim'"),
         (&["serve", "--http-port", "70000"], "invalid value '70000' for '--http-port <PORT>'"),
+        (&["serve", "--max-body-bytes", "1GB"], "expected an integer from 1 to 1125899906842624"),
         (&["serve", "--http-prot", "1"], "a similar argument exists: '--http-port'"),
         (&["serve", "--strict-readiness=maybe"], "expected true, false, 1 or 0"),
         (&["serve", "--watch", "on"], "[possible values: auto, poll, off]"),
@@ -106,6 +107,9 @@ fn digits(file: &str) -> String {
 fn push_publishes_whole_versions() {
     let folder = tempfile::tempdir().unwrap();
     let (model, golden) = (digits("model.onnx"), digits("golden.json"));
+    for registry in ["r", "s"] {
+        std::fs::create_dir(folder.path().join(registry)).unwrap();
+    }
     let (code, out, err) = run(folder.path(), &["push", "digits", &model, "--registry", "r", "--golden", &golden]);
     assert_eq!((code, err.as_str()), (0, ""));
     assert!(out.starts_with("published digits version 1: r/digits/1\n\nFILE         BYTES"), "{out}");
@@ -143,6 +147,7 @@ fn push_refuses_what_could_not_be_served() {
         (&["push", "digits", &model, "--golden", "golden.json"] as &[&str], 1, "golden.json: line 1, column 11: "),
         (&["push", "broken", &model], 1, "model 'broken': model.toml: line 1, column 1: verions: unknown key"),
         (&["push", "digits", "absent.onnx"], 1, "absent.onnx"),
+        (&["push", "digits", &model, "--registry", "modles"], 2, "registry modles: No such file or directory"),
         (&["push", "a/b", &model], 2, "invalid value 'a/b' for '<MODEL>'"),
         (&["push", "digits", &model, "--version", "01"], 2, "expected a positive integer"),
         (&["push", "digits", &model, "--output", "yaml"], 2, "for '--output <FORMAT>'"),
@@ -152,6 +157,7 @@ fn push_refuses_what_could_not_be_served() {
         assert!(err.contains(part), "{arguments:?}: {err}");
     }
     assert!(!folder.path().join("models/digits").exists(), "nothing was left behind");
+    assert!(!folder.path().join("modles").exists(), "a registry is not made by a slip");
     let output = weir(folder.path(), &["push", "digits", &model], &[("WEIR_OUTPUT", "yaml")]);
     assert!(texts(&output).2.contains("for 'the environment variable WEIR_OUTPUT'"), "{}", texts(&output).2);
     let (code, _, err) = run(folder.path(), &["push", "triton", &model]);
