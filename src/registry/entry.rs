@@ -12,6 +12,9 @@ use super::{
 };
 use crate::types::{ModelState, Version, VersionPolicy};
 
+/// Why a version that serves would not after a restart.
+const LOST: &str = "its files are gone; it serves as long as this process does, because a live route names it";
+
 /// The entry of a model: the versions that are wanted, serve, are being loaded or answer their last requests.
 pub(super) fn entry(record: &ModelRecord, graveyard: &Graveyard, settle: Duration) -> ModelEntry {
     let serves = |version: &Version| record.versions.get(version).is_some_and(|known| known.servable().is_some());
@@ -22,7 +25,11 @@ pub(super) fn entry(record: &ModelRecord, graveyard: &Graveyard, settle: Duratio
         let wanted = record.aspired.all.contains(version);
         if wanted || known.servable().is_some() || stage == Stage::Loading {
             let by_policy = record.aspired.by_policy.contains(version) || (known.chosen && !policy_serves);
-            versions.push(VersionEntry { by_policy, ..version_entry(*version, known, stage) });
+            let mut shown = VersionEntry { by_policy, ..version_entry(*version, known, stage) };
+            if shown.reason.is_empty() && is_lost(record, *version, known) {
+                shown.reason = LOST.to_owned();
+            }
+            versions.push(shown);
         }
     }
     for version in graveyard.unloading(&record.name) {
@@ -75,7 +82,21 @@ pub(super) fn problems(record: &ModelRecord) -> Vec<Problem> {
         let concerns = record.aspired.all.contains(version) || known.servable().is_some();
         known.complaint().filter(|_| concerns).map(|reason| format!("version {version}: {reason}"))
     });
-    texts.chain(refused).map(|text| Problem { model: Some(record.name.clone()), text }).collect()
+    let lost = record.versions.iter().filter(|(version, known)| is_lost(record, **version, known));
+    let lost = lost.map(|(version, _)| format!("version {version}: {LOST}"));
+    texts.chain(refused).chain(lost).map(|text| Problem { model: Some(record.name.clone()), text }).collect()
+}
+
+/// A version that somebody took away while a live route names it: nothing that is asked for fails until the next start.
+fn is_lost(record: &ModelRecord, version: Version, known: &VersionRecord) -> bool {
+    record.pinned.contains(&version) && known.servable().is_some() && !known.is_present()
+}
+
+/// Versions of a new entry whose files have gone since the old one.
+pub(super) fn newly_lost<'e>(old: Option<&'e ModelEntry>, new: &'e ModelEntry) -> impl Iterator<Item = Version> + 'e {
+    let lost = |entry: &ModelEntry, version| entry.versions.iter().any(|e| e.version == version && e.reason == LOST);
+    let versions = new.versions.iter().map(|entry| entry.version);
+    versions.filter(move |version| lost(new, *version) && !old.is_some_and(|old| lost(old, *version)))
 }
 
 /// Versions that the configuration or a route names and that are not there.

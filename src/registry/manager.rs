@@ -222,8 +222,9 @@ impl Manager {
         };
         self.looks.last = Some(now);
         if self.board.registry_problem != problem {
-            if let Some(problem) = &problem {
-                tracing::error!("{problem}");
+            match &problem {
+                Some(problem) => tracing::error!("{problem}"),
+                None => tracing::info!("the registry can be read again"),
             }
             self.board.registry_problem = problem;
             self.board.changed = true;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::{
-    entry::{entry, problems, same},
+    entry::{entry, newly_lost, problems, same},
     inbox::{Command, Finished, Pins, Reply},
     loader::{Loaded, Order},
     manager::{Control, Manager},
@@ -163,7 +163,11 @@ impl Manager {
             self.starting.remove(name);
         }
         let new = entry(record, &self.graveyard, settle);
-        if self.board.entries.get(name).is_none_or(|old| !same(old, &new)) {
+        let old = self.board.entries.get(name);
+        for version in newly_lost(old.map(Arc::as_ref), &new) {
+            tracing::warn!(model = %name, version = version.get(), "its files are gone, and a live route names it");
+        }
+        if old.is_none_or(|old| !same(old, &new)) {
             self.board.entries.insert(name.clone(), Arc::new(new));
             self.board.changed = true;
         }

@@ -201,8 +201,11 @@ impl Manager {
             }
         };
         self.looks.last = Some(now);
-        if let Some(problem) = problem.as_ref().filter(|problem| self.looks.problem.as_ref() != Some(problem)) {
-            tracing::error!("routes: {problem}");
+        if self.looks.problem != problem {
+            match &problem {
+                Some(problem) => tracing::error!("routes: {problem}"),
+                None => tracing::info!("routes: the directory can be read again"),
+            }
         }
         self.looks.problem = problem;
         self.plan_poll(now);

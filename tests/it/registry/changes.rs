@@ -301,6 +301,16 @@ fn what_a_live_route_names_is_loaded_and_stays() {
     dir.remove("m/1");
     fixture.let_it_look(&dir);
     assert_eq!(fixture.resolve("m", "1"), Ok(1), "its folder has gone, the route is live");
+    // Said while there is time: the next start would find nothing to load.
+    let gone = "its files are gone; it serves as long as this process does, because a live route names it";
+    assert_eq!(fixture.state("m", 1), Some((ModelState::Ready, gone.to_owned())));
+    let problems: Vec<_> = fixture.registry.snapshot().problems.iter().map(ToString::to_string).collect();
+    assert_eq!(problems, [format!("m: version 1: {gone}")]);
+    dir.push("m", 1, "one");
+    fixture.until("its files are back", "m", |entry| entry.versions[0].reason.is_empty());
+    assert!(fixture.registry.snapshot().problems.is_empty());
+    dir.remove("m/1");
+    fixture.let_it_look(&dir);
     fixture.registry.pin(Pins::new()).unwrap();
     fixture.until_ready("m", &[2]);
 }
