@@ -101,9 +101,9 @@ fn asked(params: &Params, context: &RequestContext) -> Result<Option<Instant>, E
 fn priority(params: &Params) -> Result<u64, Error> {
     match params.get("priority") {
         None => Ok(0),
-        Some(value) => {
-            value.as_u64().ok_or_else(|| Error::expected("parameter 'priority'", "a non-negative integer", value))
-        }
+        Some(value) => value
+            .as_u64()
+            .ok_or_else(|| Error::expected("parameter 'priority'", "a non-negative integer", value.shown())),
     }
 }
 

@@ -52,7 +52,7 @@ pub(super) fn set(params: &mut Params, name: &str, value: ParamValue) -> Result<
         return Err(Error::invalid(format!("parameter '{name}': the name is reserved")));
     }
     if matches!(name, "timeout" | "priority") && value.as_u64().is_none() {
-        return Err(Error::expected(format_args!("parameter '{name}'"), "a non-negative integer", value));
+        return Err(Error::expected(format_args!("parameter '{name}'"), "a non-negative integer", value.shown()));
     }
     params.set(name, value);
     Ok(())
@@ -96,7 +96,11 @@ impl Outputs {
                 ("classification", value) => form.classes = classes(name, value)?,
                 ("binary_data", ParamValue::Bool(raw)) => form.raw = Some(*raw),
                 ("binary_data", other) => {
-                    return Err(Error::expected(format_args!("output '{name}': binary_data"), "a boolean", other));
+                    return Err(Error::expected(
+                        format_args!("output '{name}': binary_data"),
+                        "a boolean",
+                        other.shown(),
+                    ));
                 }
                 _ => {}
             }
@@ -122,7 +126,7 @@ fn classes(output: &str, value: &ParamValue) -> Result<usize, Error> {
         _ => None,
     };
     count.ok_or_else(|| {
-        Error::expected(format_args!("output '{output}': classification"), "a non-negative integer", value)
+        Error::expected(format_args!("output '{output}': classification"), "a non-negative integer", value.shown())
     })
 }
 

@@ -60,6 +60,14 @@ impl ParamValue {
             ParamValue::Bool(_) | ParamValue::Double(_) => None,
         }
     }
+
+    /// The value as errors show it: text in quotes, because `"3"` is not `3`.
+    pub fn shown(&self) -> String {
+        match self {
+            ParamValue::Text(text) => format!("'{}'", text.escape_debug()),
+            other => other.to_string(),
+        }
+    }
 }
 
 impl fmt::Display for ParamValue {

@@ -176,7 +176,7 @@ fn names_and_parameters() -> Vec<Row> {
             good().param("priority", "high"),
             ALL,
             INVALID,
-            "parameter 'priority': expected a non-negative integer, got high",
+            "parameter 'priority': expected a non-negative integer, got 'high'",
         ),
         (good().id("i".repeat(65_537)), ALL, INVALID, "id: expected at most 65536 bytes, got 65537"),
         (

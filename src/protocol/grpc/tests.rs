@@ -175,7 +175,7 @@ fn bad_parameters_and_outputs() {
         (plus(|m| m.outputs = vec![output("y"), output("z"), output("y")]), "output 'y': requested twice"),
         (
             plus(|m| m.outputs = vec![output_with("classification", Choice::StringParam("3".to_owned()))]),
-            "output 'y': classification: expected a non-negative integer, got 3",
+            "output 'y': classification: expected a non-negative integer, got '3'",
         ),
         (
             plus(|m| m.outputs = vec![output_with("classification", Choice::Int64Param(-3))]),

@@ -62,7 +62,7 @@ fn bytes_that_do_not_fit() {
         (x("8"), &[0; 9], "binary data: expected 8 bytes in all, got 9"),
         (x("7"), &[0; 7], "input 'x': byte size: expected 8, got 7"),
         (x("-1"), &[0; 8], "input 'x': binary_data_size: expected a number of bytes, got -1"),
-        (x("\"8\""), &[0; 8], "input 'x': binary_data_size: expected a number of bytes, got 8"),
+        (x("\"8\""), &[0; 8], "input 'x': binary_data_size: expected a number of bytes, got '8'"),
         (
             x("18446744073709551615"),
             &[0; 8],

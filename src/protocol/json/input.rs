@@ -131,7 +131,7 @@ fn binary_size(scanner: &mut Scanner<'_>) -> Result<Option<usize>, Fault> {
                 _ => None,
             };
             if size.is_none() {
-                return Err(Error::expected("binary_data_size", "a number of bytes", value));
+                return Err(Error::expected("binary_data_size", "a number of bytes", value.shown()));
             }
         }
         Ok(())

@@ -103,7 +103,9 @@ fn request_params(scanner: &mut Scanner<'_>, binary_output: &mut bool) -> Result
             *binary_output = on;
             Ok(())
         }
-        ("binary_data_output", other) => Err(Error::expected("parameter 'binary_data_output'", "a boolean", other)),
+        ("binary_data_output", other) => {
+            Err(Error::expected("parameter 'binary_data_output'", "a boolean", other.shown()))
+        }
         (name, value) => params::set(&mut params, name, value),
     })?;
     Ok(params)

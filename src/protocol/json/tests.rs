@@ -187,7 +187,7 @@ fn bad_bodies() {
         ),
         (
             r#"{"inputs":[],"outputs":[{"name":"y","parameters":{"binary_data":"yes"}}]}"#.to_owned(),
-            "output 'y': binary_data: expected a boolean, got yes",
+            "output 'y': binary_data: expected a boolean, got 'yes'",
         ),
         (nested, "body: JSON nesting depth exceeds 64"),
         (deep, "parameter 'a': expected a string, number or boolean, got an array"),
