@@ -160,12 +160,18 @@ pub struct Answer {
     pub body: Bytes,
 }
 
-/// Asks one gateway.
+/// Asks one gateway. Shown as its URL.
 #[derive(Clone, Debug)]
 pub struct Client {
     base: BaseUrl,
     token: Option<HeaderValue>,
     patience: Duration,
+}
+
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.base.fmt(f)
+    }
 }
 
 impl Client {

@@ -3,7 +3,7 @@
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
-use clap::{Arg, Args, Command, builder::RangedU64ValueParser};
+use clap::{Arg, Args, Command, builder::TypedValueParser};
 
 use super::values::{boolean, count, count_u64, host_name, log_level, words};
 use crate::{
@@ -307,12 +307,12 @@ impl ServeFlags {
 }
 
 /// Memory of a load probe.
-pub(super) fn probe_bytes() -> RangedU64ValueParser<u64> {
+pub(super) fn probe_bytes() -> impl TypedValueParser<Value = u64> {
     count_u64(MIN_PROBE_BYTES..=MAX_BYTES)
 }
 
 /// CPU time of a load probe.
-pub(super) fn probe_seconds() -> RangedU64ValueParser<u64> {
+pub(super) fn probe_seconds() -> impl TypedValueParser<Value = u64> {
     count_u64(1..=MAX_SECONDS)
 }
 

@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use clap::Args;
+use http::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -37,6 +38,9 @@ pub struct ModelsCommand {
     #[command(flatten)]
     output: Output,
 }
+
+/// What every listener says of a path that it does not have.
+const NO_SUCH_PATH: &str = "Not Found";
 
 /// Who to ask, in this order.
 struct Doors {
@@ -75,6 +79,9 @@ pub fn run(command: ModelsCommand) -> Result<Report, Failure> {
             Some(ops) => match ops.ask(Question::get(ops_path(model))).await {
                 Ok(answer) => return from_ops(&answer, model.is_some(), json),
                 Err(error @ ClientError::Unreachable(_)) => Some(error),
+                Err(ClientError::Refused(StatusCode::NOT_FOUND, text)) if text == NO_SUCH_PATH => {
+                    return Err(Failure::problem(format!("{ops}: no ops listener answers here; --ops URL names it")));
+                }
                 Err(error) => return Err(error.into()),
             },
         };

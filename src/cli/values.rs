@@ -1,16 +1,29 @@
 //! Values of the options of `weir serve`: how each kind is read, and what is said when it cannot be. Used by `flags` and
 //! `layers`.
 
-use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
+use std::ops::RangeInclusive;
 
-/// A number within a range.
-pub(super) fn count_u64(range: std::ops::RangeInclusive<u64>) -> RangedU64ValueParser<u64> {
-    RangedU64ValueParser::new().range(range)
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
+/// A number within a range. What is said of another one is what a file is told.
+pub(super) fn count_u64(range: RangeInclusive<u64>) -> impl TypedValueParser<Value = u64> {
+    number(range)
 }
 
 /// The same, as a size.
-pub(super) fn count(range: std::ops::RangeInclusive<u64>) -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(range)
+pub(super) fn count(range: RangeInclusive<u64>) -> impl TypedValueParser<Value = usize> {
+    number(range)
+}
+
+fn number<T>(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static
+where
+    T: TryFrom<u64> + Clone + Send + Sync + 'static,
+{
+    move |text| {
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        let number = number.and_then(|number| T::try_from(number).ok());
+        number.ok_or_else(|| format!("expected an integer from {} to {}", range.start(), range.end()))
+    }
 }
 
 /// One of a few words, which the help lists.

@@ -296,7 +296,7 @@ fn syntax_errors_do_not_hide_the_rest() {
         &[
             "line 1, column 12: string values must be quoted, expected literal string",
             "line 2, column 10: engine: expected \"auto\" or \"tract\" or \"onnxruntime\", got 'x'",
-            "line 3, column 1: duplicate key",
+            "line 3, column 1: engine: duplicate key",
             "line 4, column 1: version: unknown key, did you mean 'versions'?",
         ],
     );

@@ -59,8 +59,11 @@ impl<'t> Document<'t> {
         let lines = Lines::new(text);
         let mut problems = Vec::new();
         for error in errors.into_iter().take(MAX_PROBLEMS) {
-            let place = lines.place(error.span().map_or(text.len(), |span| span.start));
-            problems.push(place.problem("", error.message().trim()));
+            let span = error.span().unwrap_or(text.len()..text.len());
+            let what = error.message().trim();
+            // The parser points at the key and does not name it.
+            let key = text.get(span.clone()).filter(|_| what == "duplicate key").unwrap_or_default();
+            problems.push(lines.place(span.start).problem(key, what));
         }
         let broken = problems.iter().map(|problem| problem.line).collect();
         let root = DeValue::Table(root.into_inner());

@@ -303,7 +303,7 @@ log_level = "info,weir=debug"
             "ops_allow_host = ['a', 1]\nwatch = \"poll\"\nwatch = \"off\"\n",
             &[
                 "line 1, column 24: ops_allow_host[1]: expected a string that is not empty, got 1",
-                "line 3, column 1: duplicate key",
+                "line 3, column 1: watch: duplicate key",
             ],
         );
     }

@@ -74,7 +74,9 @@ pub(super) fn decide_ops(rules: OpsRules, action: Action, given: Credentials) ->
         return Err(Error::new(ErrorCode::PermissionDenied, "ops: this listener only shows metrics and health"));
     }
     if !given.known_host {
-        return Err(Error::new(ErrorCode::PermissionDenied, "host: not one of this listener's names"));
+        let text = "host: not one of this listener's names: expected a loopback name, the address it is bound to, \
+                    or one of --ops-allow-host";
+        return Err(Error::new(ErrorCode::PermissionDenied, text));
     }
     if rules.token && given.token != Some(true) {
         let text = if given.token.is_some() { "token: not accepted" } else { "token: expected Authorization: Bearer" };

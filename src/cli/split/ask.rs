@@ -182,6 +182,9 @@ fn failure(error: &ClientError) -> Failure {
     let remedy = match error {
         ClientError::Unreachable(_) => "; --ops URL names the ops listener of another gateway",
         ClientError::Refused(StatusCode::UNAUTHORIZED, _) => "; --token-file FILE names the file with the token",
+        ClientError::Refused(StatusCode::NOT_FOUND, text) if text.contains(": revision ") => {
+            "; weir split history lists the revisions"
+        }
         ClientError::Refused(StatusCode::NOT_FOUND, text) if text.ends_with("not found") => {
             "; weir split get without a name lists the routes"
         }

@@ -153,7 +153,12 @@ pub(super) fn all(gateway: &Gateway) -> Result<String, Error> {
 /// `NotFound` for a name that is no model.
 pub(super) fn one(gateway: &Gateway, name: &str) -> Result<String, Error> {
     let snapshot = gateway.registry().snapshot();
-    json(&model(snapshot.model(name)?))
+    let entry = snapshot.model(name).map_err(|error| {
+        let is_route = gateway.routes().is_some_and(|routes| routes.get(name).is_some());
+        let text = format!("model '{name}': not found: it is a route: GET /ops/routes/{name}");
+        if is_route { Error::not_found(text) } else { error }
+    })?;
+    json(&model(entry))
 }
 
 fn json(view: &impl Serialize) -> Result<String, Error> {

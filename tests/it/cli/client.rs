@@ -149,6 +149,10 @@ fn models_falls_back_to_the_index_only_when_nobody_answers() {
     let (code, _, err) = run(folder.path(), &["models", "--ops", &nobody]);
     assert_eq!(code, 1);
     assert!(err.starts_with(&format!("error: {nobody}: ")), "{err}");
+    let other = Canned::start(&[("GET /ops/models", 404, r#"{"error":"Not Found"}"#)]);
+    let (code, _, err) = run(folder.path(), &["models", "--ops", &other.url()]);
+    let want = format!("error: {}: no ops listener answers here; --ops URL names it\n", other.url());
+    assert_eq!((code, err), (1, want));
     let stranger = Canned::start(&[("GET /ops/models", 200, "<html>")]);
     let (code, _, err) = run(folder.path(), &["models", "--ops", &stranger.url()]);
     assert!(code == 1 && err.contains("the answer is not a gateway's"), "{err}");

@@ -157,6 +157,14 @@ fn refusals_say_what_helps() {
             "error: route 'checkout': not found (HTTP 404); weir split get without a name lists the routes\n",
         ),
         (
+            Canned::start(&[
+                ("GET /ops/routes/checkout", 200, ROUTE),
+                ("POST /ops/routes/checkout/rollback", 404, r#"{"error":"route 'checkout': revision 9: not found"}"#),
+            ]),
+            "rollback checkout --to 9",
+            "error: route 'checkout': revision 9: not found (HTTP 404); weir split history lists the revisions\n",
+        ),
+        (
             Canned::start(&[("GET /ops/routes/checkout", 200, "<html>")]),
             "get checkout",
             "error: the answer is not a gateway's: expected value at line 1 column 1\n",
