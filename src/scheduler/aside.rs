@@ -20,7 +20,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     batch::{Chunk, Outputs, Whole, run_chunk},
-    core::Core,
+    core::{Core, panicked},
     ledger::{Entry, Ledger, Limits, Next, Number, Offer, Stuck},
     pool::Pool,
     sessions::Sessions,
@@ -293,8 +293,7 @@ impl Aside {
         let start = Instant::now();
         let ran = panics::contain(|| run(sessions, core, &rows));
         let took = start.elapsed();
-        let ran = ran
-            .unwrap_or_else(|panic| Err(EngineError::new(format_args!("panicked: {}", panics::text(panic.as_ref())))));
+        let ran = ran.unwrap_or_else(|panic| Err(panicked(&*panic)));
         drop(rows);
         if ran.is_err() {
             sessions.forget(core.key);
@@ -306,7 +305,7 @@ impl Aside {
         };
         let outcome = match ran {
             Ok(outputs) => AsideOutcome::Answered { outputs, took },
-            Err(error) => AsideOutcome::Failed(failed(core, error)),
+            Err(error) => AsideOutcome::Failed(core.failure(error)),
         };
         tell(done, outcome);
         true
@@ -353,10 +352,6 @@ fn make_room(sessions: &mut Sessions) {
     }
 }
 
-fn failed(core: &Core, error: EngineError) -> Error {
-    Error::internal(format!("model '{}': execution failed", core.id.model), error)
-}
-
 /// Says that a run does not end, and what follows from it.
 fn give_up(stuck: Stuck<Work, Rest>) {
     let Stuck { rest: Rest { core, done }, dropped, closed } = stuck;
@@ -366,7 +361,7 @@ fn give_up(stuck: Stuck<Work, Rest>) {
         tracing::error!("too many shadows' runs do not end: shadows are off");
         core.series.shadow_off();
     }
-    tell(done, AsideOutcome::Failed(failed(&core, EngineError::new("the run does not end"))));
+    tell(done, AsideOutcome::Failed(core.failure("the run does not end")));
     drop_all(dropped);
 }
 

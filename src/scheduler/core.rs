@@ -2,6 +2,8 @@
 //! the local lanes.
 
 use std::{
+    any::Any,
+    fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
@@ -24,7 +26,7 @@ use super::{
 };
 use crate::{
     engine::{EngineError, Model, Plan},
-    observe::ServableSeries,
+    observe::{ServableSeries, panics},
     types::{Batch, BatchingSpec, Error, ResourceSpec, ServableId, Signature, Tensor},
 };
 
@@ -79,7 +81,6 @@ pub(crate) struct CoreParts {
 impl Core {
     pub(crate) fn new(parts: CoreParts) -> Self {
         let signature = parts.model.signature().clone();
-        let merges = matches!(parts.merging, Merging::Proved | Merging::Vouched);
         let parallel = match parts.resources.max_parallel_batches {
             0 => parts.workers,
             batches => batches,
@@ -88,7 +89,7 @@ impl Core {
         let room = Room::new(batching.max_queue_rows, batching.priority_levels as usize, parts.max_tenants, shown);
         let limits = Limits { failures: parts.resources.circuit_failures, pause: parts.resources.circuit_pause };
         let circuit = Circuit::new(limits, parts.bell);
-        let tariff = Tariff::new(&parts.batching, merges, parts.local_below, parts.costs);
+        let tariff = Tariff::new(&parts.batching, parts.merging.merges(), parts.local_below, parts.costs);
         let skip = usize::from(signature.batch == Batch::Rows);
         let fixed = signature.inputs.iter().all(|spec| spec.shape.iter().skip(skip).all(Option::is_some));
         Self {
@@ -112,7 +113,7 @@ impl Core {
 
     /// True when requests may share a batch and a batch may be split.
     pub(crate) fn merges(&self) -> bool {
-        matches!(self.merging, Merging::Proved | Merging::Vouched)
+        self.merging.merges()
     }
 
     /// Rows of the pieces that a request of so many rows is cut into.
@@ -234,7 +235,12 @@ impl Core {
 
     fn failed(&self, error: &EngineError) -> Error {
         tracing::error!(model = %self.id, %error, "the model failed");
-        Error::internal(format!("model '{}': execution failed", self.id.model), error)
+        self.failure(error)
+    }
+
+    /// What callers are told of a run that failed: that it did, and not why.
+    pub(crate) fn failure(&self, why: impl fmt::Display) -> Error {
+        Error::internal(format!("model '{}': execution failed", self.id.model), why)
     }
 
     fn scatter(
@@ -262,7 +268,7 @@ impl Core {
     fn attempt(self: &Arc<Self>, sessions: &mut Sessions, jobs: &[Work]) -> Result<(Vec<Tensor>, Timing), EngineError> {
         let rows = rows_of(jobs);
         let run = catch_unwind(AssertUnwindSafe(|| self.run(sessions, jobs, rows)));
-        let result = run.unwrap_or_else(|panic| Err(EngineError::new(panic_text(panic.as_ref()))));
+        let result = run.unwrap_or_else(|panic| Err(panicked(&*panic)));
         match &result {
             Ok((_, timing)) => {
                 self.series.batch_ran(rows, timing.gather, timing.compute, timing.scatter);
@@ -322,8 +328,8 @@ impl Core {
     }
 }
 
-impl std::fmt::Debug for Core {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Core").field("id", &self.id).field("limit", &self.tariff.limit()).finish_non_exhaustive()
     }
 }
@@ -332,8 +338,7 @@ fn rows_of(work: &[Work]) -> usize {
     work.iter().map(|one| one.range.len()).sum()
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    format!("panicked: {}", text.unwrap_or_else(|| "no message".to_owned()))
+/// The failure of a run that panicked.
+pub(crate) fn panicked(panic: &(dyn Any + Send)) -> EngineError {
+    EngineError::new(format_args!("panicked: {}", panics::text(panic)))
 }

@@ -102,6 +102,11 @@ pub enum Merging {
 }
 
 impl Merging {
+    /// True when requests may share a batch.
+    pub(crate) fn merges(&self) -> bool {
+        matches!(self, Merging::Proved | Merging::Vouched)
+    }
+
     /// Why requests are not merged; `None` when they are.
     pub fn off_because(&self) -> Option<Arc<str>> {
         match self {

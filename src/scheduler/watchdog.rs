@@ -19,7 +19,6 @@ use super::{
     pool::{Pool, Stuck, Worker},
     worker::work,
 };
-use crate::{engine::EngineError, types::Error};
 
 /// How often it looks.
 const LOOK: Duration = Duration::from_millis(200);
@@ -100,8 +99,7 @@ impl Crew {
         core.series.worker_stuck();
         core.circuit.trip(now);
         core.show_circuit();
-        let text = format!("model '{}': execution failed", core.id.model);
-        let error = Error::internal(text, EngineError::new("the run does not end"));
+        let error = core.failure("the run does not end");
         let replies = owed.claim().unwrap_or_default();
         send_home(replies.into_iter().map(|reply| reply.with(Err(error.clone()))).collect());
         self.pool.refuse(core.key, &core.broken(now));
