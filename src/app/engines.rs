@@ -24,11 +24,14 @@ const OFF: &str = "off";
 /// # Errors
 /// When a library is named and cannot be used.
 pub fn engines(named: Option<&Path>) -> Result<Engines, StartError> {
-    found(named).map(|(engines, _)| engines)
+    engines_and_library(named).map(|(engines, _)| engines)
 }
 
 /// The same, and the library that was opened, so that a child need not look for it again.
-pub(super) fn found(named: Option<&Path>) -> Result<(Engines, Option<PathBuf>), StartError> {
+///
+/// # Errors
+/// As [`engines`].
+pub fn engines_and_library(named: Option<&Path>) -> Result<(Engines, Option<PathBuf>), StartError> {
     let engines = Engines::new(Arc::new(TractEngine::new()));
     if named == Some(Path::new(OFF)) {
         return Ok((engines.without_onnxruntime("onnxruntime: switched off by --onnxruntime-lib"), None));
@@ -63,10 +66,10 @@ mod tests {
 
     #[test]
     fn what_was_opened_is_known() {
-        assert_eq!(found(Some(Path::new(OFF))).unwrap().1, None);
+        assert_eq!(engines_and_library(Some(Path::new(OFF))).unwrap().1, None);
         let opened = open(None).ok().map(|opened| opened.library);
-        assert_eq!(found(None).unwrap().1, opened);
-        let (_, library) = found(opened.as_deref().or(Some(Path::new(OFF)))).unwrap();
+        assert_eq!(engines_and_library(None).unwrap().1, opened);
+        let (_, library) = engines_and_library(opened.as_deref().or(Some(Path::new(OFF)))).unwrap();
         assert_eq!(library, opened);
     }
 }

@@ -8,6 +8,6 @@ pub mod probe;
 mod ready_file;
 mod start;
 
-pub use engines::engines;
+pub use engines::{engines, engines_and_library};
 pub use options::{LogFormat, ModelControl, ServeOptions, Watch};
 pub use start::{Addresses, App, StartError};

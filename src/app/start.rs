@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    ModelControl, ServeOptions, Watch, descriptors, engines,
+    ModelControl, ServeOptions, Watch, descriptors, engines_and_library,
     probe::{ProbeOptions, Probes},
     ready_file,
 };
@@ -88,7 +88,7 @@ impl App {
         let scheduler = Scheduler::start(workers).map_err(|error| StartError::new("--workers", error))?;
         let workers = Arc::downgrade(&scheduler);
         metrics.measure_saturation(move || workers.upgrade().map_or(0.0, |workers| workers.saturation()));
-        let (engines, library) = engines::found(options.onnxruntime_lib.as_deref())?;
+        let (engines, library) = engines_and_library(options.onnxruntime_lib.as_deref())?;
         let mut engines = engines.with_budget(options.load_budget);
         let probes = Probes::new(probe_options(&options, library), Arc::clone(&metrics));
         if options.load_probe {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     app::{
-        engines,
+        engines_and_library,
         probe::{ProbeOptions, Probes},
     },
     compose::RouteFiles,
@@ -45,12 +45,12 @@ pub fn run(command: CheckCommand) -> Result<Report, Failure> {
     let scheduler = Scheduler::start(SchedulerOptions::default());
     let scheduler = scheduler.map_err(|error| Failure::problem(format!("threads: {error}")))?;
     let metrics = Metrics::new();
-    let library = layers::onnxruntime_lib(&layers::Process);
-    let engines = engines(library.as_deref());
+    let engines = engines_and_library(layers::onnxruntime_lib(&layers::Process).as_deref());
+    let (engines, library) = engines.map_err(|error| Failure::usage(error.to_string()))?;
     let probes = ProbeOptions { onnxruntime_lib: library, ..ProbeOptions::new() };
     let probes = Probes::new(probes, Arc::clone(&metrics));
     let loader = Loader {
-        engines: engines.map_err(|error| Failure::usage(error.to_string()))?.with_probe(probes),
+        engines: engines.with_probe(probes),
         scheduler: Arc::clone(&scheduler),
         metrics: Arc::clone(&metrics),
         max_bytes: RegistryConfig::new(&root).max_bytes,
