@@ -23,7 +23,7 @@ pub mod tract;
 mod trials;
 
 pub use guard::loading_thread;
-pub use probe::{LoadProbe, Probed};
+pub use probe::LoadProbe;
 pub use tract::TractEngine;
 
 /// A model file in memory, with everything it refers to. Files are read, never mapped: a truncated file must not be able to

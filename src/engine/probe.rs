@@ -3,7 +3,7 @@
 //! handler here can stop that; so the artifact is parsed, compiled and run once somewhere else before it is loaded here. The
 //! server hands down what starts such a process; a program that embeds Weir need not have one. Called by the registry's loader.
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use super::{Artifact, Limits, LoadError};
 
@@ -13,25 +13,10 @@ use super::{Artifact, Limits, LoadError};
 /// that outlives the call (the process ends when the thread that started it does).
 pub trait LoadProbe: Send + Sync + fmt::Debug {
     /// Parses and compiles an artifact for one row and runs it once, with the engine of that name ([`super::Engine::name`]).
-    /// `None` when no process could be started; that says nothing about the artifact, and the log says why.
+    /// Good also when no process could be started: that says nothing about the artifact, and the log says why.
     ///
     /// # Errors
     /// What the engine says of the artifact, in its own words; or how the process ended:
     /// `<engine>: the load probe was killed: out of memory (limit 6 GiB)`.
-    fn probe(&self, engine: &str, artifact: &Artifact, limits: &Limits) -> Result<Option<Probed>, LoadError>;
-}
-
-/// What a probe measured.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Probed {
-    /// From its start to its end, as the caller sees it.
-    pub took: Duration,
-    /// Reading and checking the graph.
-    pub load: Duration,
-    /// Compiling it for one row.
-    pub compile: Duration,
-    /// The first run on zeros; `None` when it failed, which may be the fault of the zeros.
-    pub run: Option<Duration>,
-    /// The most memory that the process had at a time, in bytes; 0 when that is not known.
-    pub peak_bytes: u64,
+    fn probe(&self, engine: &str, artifact: &Artifact, limits: &Limits) -> Result<(), LoadError>;
 }

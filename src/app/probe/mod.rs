@@ -33,7 +33,7 @@ pub use child::{MakeEngine, answer};
 pub use wire::{Report, Tensor};
 
 use crate::{
-    engine::{Artifact, Limits, LoadError, LoadProbe, Probed},
+    engine::{Artifact, Limits, LoadError, LoadProbe},
     observe::{Metrics, ProbeResult},
 };
 use ended::{Ended, ended};
@@ -208,19 +208,9 @@ impl Probes {
 }
 
 impl LoadProbe for Probes {
-    fn probe(&self, engine: &str, artifact: &Artifact, limits: &Limits) -> Result<Option<Probed>, LoadError> {
-        let begun = Instant::now();
-        let Some(report) = self.report(engine, artifact, limits)? else { return Ok(None) };
-        if let Some(error) = report.error {
-            return Err(LoadError::new(error));
-        }
-        Ok(Some(Probed {
-            took: begun.elapsed(),
-            load: Duration::from_micros(report.load_us),
-            compile: Duration::from_micros(report.compile_us),
-            run: report.run_us.map(Duration::from_micros),
-            peak_bytes: report.peak_bytes,
-        }))
+    fn probe(&self, engine: &str, artifact: &Artifact, limits: &Limits) -> Result<(), LoadError> {
+        let error = self.report(engine, artifact, limits)?.and_then(|report| report.error);
+        error.map_or(Ok(()), |error| Err(LoadError::new(error)))
     }
 }
 
