@@ -1,5 +1,6 @@
 //! The graph library's machinery around an operator that computes its outputs from its inputs, so that an operator of ours is
-//! only what it does: which shapes come out, and the values. Used by `onnx_fixes` and `onnx_more`.
+//! only what it does: which shapes come out, and the values. Used by `onnx_fixes` and `onnx_more`;
+//! `onnx_ml` has a plainer one for operators of one input (`kernel`).
 
 use std::{fmt, sync::Arc};
 
@@ -10,6 +11,11 @@ pub(super) type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 
 /// Type and shape of an output.
 pub(super) type Fact = (DatumType, TVec<TDim>);
+
+/// What an operator of the graph that is being read is inside, as nearly all are: inferred by rules, and then wired.
+pub(super) fn expansion(op: &dyn InferenceOp) -> Option<Box<dyn Expansion>> {
+    op.as_op().downcast_ref::<Box<dyn Expansion>>().cloned()
+}
 
 /// What is known of an input before anything runs.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@
 use tract_onnx::{model::ParsingContext, pb::NodeProto, tract_hir::internal::*};
 
 use super::{
-    super::operator::{Fact, Known, Operator, ints, need, node},
+    super::operator::{Fact, Known, Operator, expansion, ints, need, node},
     Built,
     amended::{Rewire, Wired, amended},
     built, original,
@@ -44,7 +44,7 @@ pub(super) fn attention(context: &ParsingContext<'_>, proto: &NodeProto) -> Buil
     if more {
         return Ok((own, vec![]));
     }
-    let own = own.as_op().downcast_ref::<Box<dyn Expansion>>().cloned().context("operators are expansions")?;
+    let own = expansion(&*own).context("operators are expansions")?;
     Ok((amended(own, ByMask { library: original(context, proto)? }), vec![]))
 }
 

@@ -23,7 +23,7 @@ mod ranked;
 mod recurrent;
 mod space_to_depth;
 
-use super::operator::Built;
+use super::operator::{Built, expansion};
 
 /// The library's own operators.
 static ORIGINALS: LazyLock<OnnxOpRegister> = LazyLock::new(|| tract_onnx::onnx().op_register);
@@ -75,6 +75,5 @@ pub(super) fn built(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
 /// The library's own version of a node.
 pub(super) fn original(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Box<dyn Expansion>> {
     let (op, _) = built(context, node)?;
-    let expansion = op.as_op().downcast_ref::<Box<dyn Expansion>>();
-    expansion.cloned().with_context(|| format!("operator {} is not an expansion", node.op_type))
+    expansion(&*op).with_context(|| format!("operator {} is not an expansion", node.op_type))
 }

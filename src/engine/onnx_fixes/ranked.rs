@@ -4,6 +4,7 @@
 use tract_onnx::{model::ParsingContext, pb::NodeProto, tract_hir::internal::*};
 
 use super::{
+    super::operator::expansion,
     Built,
     amended::{Rewire, Wired, amended},
     built,
@@ -36,7 +37,7 @@ const WINDOWED: [&str; 5] = ["AveragePool", "Conv", "ConvInteger", "MaxPool", "Q
 /// The library's operator, behind the check.
 pub(super) fn ranked(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let (op, closures) = built(context, node)?;
-    let Some(original) = op.as_op().downcast_ref::<Box<dyn Expansion>>().cloned() else { return Ok((op, closures)) };
+    let Some(original) = expansion(&*op) else { return Ok((op, closures)) };
     let least = OPERATORS.iter().find(|(name, _)| *name == node.op_type).map_or(0, |(_, least)| *least);
     let window = if WINDOWED.contains(&node.op_type.as_str()) { window(node)? } else { Vec::new() };
     Ok((amended(original, Ranked { least, window }), closures))

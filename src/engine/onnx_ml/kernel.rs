@@ -4,8 +4,7 @@ use std::{fmt, sync::Arc};
 
 use tract_onnx::tract_hir::internal::*;
 
-/// Type and shape of an output.
-pub(super) type Fact = (DatumType, TVec<TDim>);
+use super::Fact;
 
 /// What one operator does. The input is `[rows, features]`, or `[features]` for one row.
 pub(super) trait Kernel: fmt::Debug + Send + Sync + 'static {

@@ -7,8 +7,8 @@ use tract_onnx::{
 };
 
 use super::{
-    Built,
-    kernel::{Fact, Kernel, node},
+    Built, Fact,
+    kernel::{Kernel, node},
     keys::{Keys, Twice},
 };
 

@@ -7,8 +7,8 @@ use tract_onnx::{
 };
 
 use super::{
-    Built,
-    kernel::{Fact, Kernel, KernelOp, rows_and_features, table},
+    Built, Fact,
+    kernel::{Kernel, KernelOp, rows_and_features, table},
     post::{Label, Labels, PostTransform, logistic, probit},
 };
 

@@ -2,7 +2,7 @@
 //! wrong, or runs a thousand times slower than need be. Where the standard leaves something open they do what ONNX Runtime
 //! does. Called once, by `TractEngine::new`.
 
-use tract_onnx::{model::OnnxOpRegister, prelude::TractResult, tract_hir::infer::InferenceOp};
+use tract_onnx::model::OnnxOpRegister;
 
 mod extract;
 mod features;
@@ -17,8 +17,7 @@ mod svm;
 mod tree_ensemble;
 mod trees;
 
-/// What a node of the file becomes.
-type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
+use super::operator::{Built, Fact, expansion};
 
 /// Adds our operators, in place of the graph library's own where it has them.
 pub(super) fn register(operators: &mut OnnxOpRegister) {

@@ -3,8 +3,8 @@
 use tract_onnx::{model::ParsingContext, pb::NodeProto, tract_hir::internal::*};
 
 use super::{
-    Built,
-    kernel::{Fact, Kernel, node, table},
+    Built, Fact,
+    kernel::{Kernel, node, table},
 };
 
 /// `ai.onnx.ml.Normalizer`: each row divided by its norm; rows without any stay as they are.

@@ -9,7 +9,7 @@ use tract_onnx::{
     tract_hir::internal::*,
 };
 
-use super::{Built, trees};
+use super::{Built, expansion, trees};
 
 /// Nodes that all trees together may have, sets written out.
 const MAX_NODES: usize = 10_000_000;
@@ -25,7 +25,7 @@ pub(super) fn ensemble(context: &ParsingContext<'_>, proto: &NodeProto) -> Built
     let lists = Lists::read(context, proto)?;
     let older = lists.older(proto)?;
     let (op, closures) = trees::regressor(context, &older)?;
-    let regressor = op.as_op().downcast_ref::<Box<dyn Expansion>>().cloned().context("trees are an expansion")?;
+    let regressor = expansion(&*op).context("trees are an expansion")?;
     Ok((expand(Single(regressor)), closures))
 }
 

@@ -3,8 +3,8 @@
 use tract_onnx::{model::ParsingContext, pb::NodeProto, tract_hir::internal::*};
 
 use super::{
-    Built,
-    kernel::{Fact, Kernel, node, rows_and_features, table},
+    Built, Fact,
+    kernel::{Kernel, node, rows_and_features, table},
     post::{Label, Labels, PostTransform, logistic, probit},
 };
 use machine::{Machine, couple};

@@ -11,8 +11,8 @@ use tract_onnx::{
 };
 
 use super::{
-    Built,
-    kernel::{Fact, Kernel, node, rows_and_features, table},
+    Built, Fact,
+    kernel::{Kernel, node, rows_and_features, table},
     post::{Label, Labels, PostTransform},
 };
 use forest::Forest;
