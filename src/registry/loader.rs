@@ -89,8 +89,6 @@ impl Loader {
         let (candidate, selection) = self.engines.load(&goods)?;
         clock.engine(candidate.times);
         drop(artifact);
-        let Sums { digest, fingerprint } = sums.wait()?;
-        clock.stage(|times| &mut times.read);
         selection.log(&order.id);
         let in_file = |error: LoadError| in_file(&spec.model_filename, &error);
         let inputs = candidate.golden_inputs();
@@ -98,6 +96,9 @@ impl Loader {
         let signature = model.signature().clone();
         let merging = merging(&model, spec.batching.max_batch_size, &inputs).map_err(in_file)?;
         clock.stage(|times| &mut times.proof);
+        // Needed for the first time: digests of large files take longer than to load them.
+        let Sums { digest, fingerprint } = sums.wait()?;
+        clock.stage(|times| &mut times.read);
         let score = ResolvedScore::resolve(&signature, spec.score.as_ref(), &sample);
         let score = score
             .map_err(|error| LoadError::new(format!("model.toml: [score]: {}", error.text())))?

@@ -92,7 +92,7 @@ fn once(onnx: &Onnx, proto: &ModelProto, reading: Reading) -> TractResult<Once> 
 
 /// Some operators keep a symbol to themselves when it is replaced by a number; their graphs are typed by size.
 fn check_substitution(graph: &TypedModel, rows: &Symbol) -> TractResult<()> {
-    let fixed = graph.set_symbols(&HashMap::from([(rows.clone(), 2.to_dim())]))?;
+    let mut fixed = graph.set_symbols(&HashMap::from([(rows.clone(), 2.to_dim())]))?;
     for node in &fixed.nodes {
         let mut dims = node.outputs.iter().flat_map(|output| output.fact.shape.iter());
         ensure!(
@@ -102,9 +102,10 @@ fn check_substitution(graph: &TypedModel, rows: &Symbol) -> TractResult<()> {
             node.op.name()
         );
     }
-    // What the library makes of recurrent operators may be found not to compile only then.
+    // What the library makes of recurrent operators may be found not to hold together only now: when it is simplified for more rows
+    // than one. Once that is done, compiling it adds no failure, and would take four times as long again.
     if fixed.nodes.iter().any(|node| node.op_is::<Scan>()) {
-        fixed.into_optimized()?;
+        fixed.declutter()?;
     }
     Ok(())
 }
