@@ -4,6 +4,8 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
+use crate::error::{Fault, Result};
+
 /// A clock that starts at zero.
 pub(crate) trait Clock: Send + Sync + 'static {
     /// Time since the clock's start.
@@ -77,6 +79,17 @@ impl CpuTime {
     pub(crate) fn add(&mut self, other: Self) {
         self.client += other.client;
         self.server = self.server.zip(other.server).map(|(mine, theirs)| mine + theirs);
+    }
+}
+
+/// That a process can be watched, before a run counts on it.
+///
+/// # Errors
+/// When there is no such process here, naming the option that asked for it.
+pub(crate) fn check_process(option: &str, pid: Option<u32>) -> Result<()> {
+    match pid.filter(|pid| of_process(*pid).is_none()) {
+        Some(pid) => Err(Fault::new(option, format_args!("expected a process on this machine (Linux), got {pid}"))),
+        None => Ok(()),
     }
 }
 

@@ -150,6 +150,8 @@ async fn carry_out(command: Option<Command>, run: &RunArgs, stop: &Stop) -> Resu
 
 async fn measure(args: &RunArgs, stop: &Stop) -> Result<Vec<String>> {
     let plan = Plan::new(args)?;
+    clock::check_process("--server-pid", args.target.server_pid)?;
+    clock::check_process("--vs-pid", args.vs.vs_pid)?;
     if args.capacity.find_capacity {
         let report = capacity::find(args, &plan, stop).await?;
         return print(plan.output, &report).map(|()| report.complaints());

@@ -29,7 +29,7 @@ struct InputJson {
 /// # Errors
 /// A server that does not tell, or types that are not of the protocol.
 pub(crate) async fn inputs(target: &Target) -> Result<Vec<InputSpec>> {
-    let subject = format!("metadata of {}", target.model.name);
+    let subject = format!("{}: metadata of {}", target.authority, target.model.name);
     let fault = |failure: Failure| Fault::new(&subject, format_args!("{}: {}", failure.code, failure.text));
     let inputs: Vec<InputJson> = match target.protocol {
         Protocol::GrpcRaw | Protocol::GrpcTyped => {

@@ -126,6 +126,16 @@ fn what_cannot_start_is_a_usage_error() {
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("--allow-remote"));
     assert_eq!(run("http://127.0.0.1:9", &["--golden", "/nonexistent/golden.json"]).status.code(), Some(2));
+    let said = |more: &[&str]| {
+        let output = run("http://127.0.0.1:9", more);
+        assert_eq!(output.status.code(), Some(2));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    // Which server does not answer, and which process is none: there may be two of either.
+    assert!(said(&[]).contains("127.0.0.1:9: metadata of "), "{}", said(&[]));
+    // Linux gives no process this number.
+    let nobody = ["--input", "x:FP32:1x2", "--server-pid", "4294967295"];
+    assert!(said(&nobody).contains("--server-pid: expected a process on this machine (Linux), got 4294967295"));
 }
 
 #[test]
