@@ -1,4 +1,4 @@
-//! What operators see of routes: the JSON of every answer about them, as `weir split` and the console read it.
+//! What operators see of routes: the JSON of every answer about them, as `weir split` reads it.
 
 use serde::{Serialize, Serializer};
 use serde_json::Value;
