@@ -6,7 +6,7 @@ use std::sync::Arc;
 use fearless_simd::{Simd, dispatch, prelude::*};
 
 use crate::{
-    Activation, MAX_LANES, SLACK, Window, lanes, level,
+    Activation, MAX_LANES, Window, lanes, level,
     tile::{Packed, Shifted, multiply},
     window::copy_short,
     with_scratch,
@@ -118,7 +118,7 @@ impl Conv {
         if is_in_place(&self.window) {
             dispatch!(level(), simd => run(simd, self, job, out));
         } else {
-            let len = self.channels() * self.window.split_len() + SLACK;
+            let len = self.window.scratch_len(self.channels());
             with_scratch(len, |scratch| dispatch!(level(), simd => split_and_run(simd, self, job, (scratch, out))));
         }
     }

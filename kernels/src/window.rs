@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use crate::SLACK;
+
 /// One spatial axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowAxis {
@@ -104,7 +106,7 @@ impl Window {
 
     /// Floats that are put aside to convolve an image of so many channels.
     pub fn scratch_len(&self, channels: usize) -> usize {
-        channels.saturating_mul(self.split_len()).saturating_add(self.run_len())
+        channels.saturating_mul(self.split_len()).saturating_add(SLACK)
     }
 
     /// True when the output is a sum over channels of the input as it is.
