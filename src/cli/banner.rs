@@ -288,7 +288,7 @@ mod tests {
 
     #[test]
     fn the_example_is_accepted() {
-        use crate::protocol::json::{InferBody, decode};
+        use crate::protocol::json::decode;
         use crate::types::{Protocol, RequestContext, VersionRef};
         let all: Vec<_> = DType::ALL.into_iter().filter(|d| !matches!(d, DType::Fp16 | DType::Bf16)).collect();
         const SHAPE: &[Option<usize>] = &[None, Some(3)];
@@ -298,9 +298,8 @@ mod tests {
         let signature = signature(&inputs);
         let context = RequestContext::new(Protocol::Http, std::time::Instant::now());
         let body = example_body(&signature).into_bytes().into();
-        let Ok(InferBody::Request(request, _)) = decode("m", VersionRef::Policy, body, None, context) else {
-            panic!("not a request")
-        };
+        let body = decode("m", VersionRef::Policy, &body, None).unwrap();
+        let (request, _) = body.request(context, || panic!("not a request")).unwrap();
         assert_eq!(signature.accept(&request.inputs, 1).unwrap().rows, 1);
     }
 }

@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::{exit::Failure, npy};
 use crate::{
-    protocol::json::{InferBody, decode},
-    types::{DType, NamedTensor, Protocol, RequestContext, Tensor, VersionRef},
+    protocol::json::decode,
+    types::{DType, Error, NamedTensor, Protocol, RequestContext, Tensor, VersionRef},
 };
 
 /// An input as it is written.
@@ -107,10 +107,10 @@ fn read_literal(dtype: DType, text: &str) -> Result<Tensor, String> {
     let data = if shape.is_empty() { format!("[{text}]") } else { text.to_owned() };
     let body = format!(r#"{{"inputs":[{{"name":"x","datatype":"{read_as}","shape":{shape:?},"data":{data}}}]}}"#);
     let context = RequestContext::new(Protocol::Http, std::time::Instant::now());
-    let decoded = decode("m", VersionRef::Policy, Bytes::from(body), None, context);
-    let InferBody::Request(request, _) = decoded.map_err(|error| without_subject(error.text()))? else {
-        return Err("not a request".to_owned());
-    };
+    let body = Bytes::from(body);
+    let unknown = || Err(Error::invalid("not a request"));
+    let decoded = decode("m", VersionRef::Policy, &body, None).and_then(|body| body.request(context, unknown));
+    let (request, _) = decoded.map_err(|error| without_subject(error.text()))?;
     let tensor = request.inputs.into_iter().next().ok_or("no input")?.tensor;
     if is_half { to_half(&tensor, dtype) } else { Ok(tensor) }
 }

@@ -16,7 +16,7 @@ use crate::{
     observe::Metrics,
     protocol::{
         ReplyForm, classification,
-        json::{self, EncodedBody, InferBody, views},
+        json::{self, EncodedBody, views},
     },
     registry::{Control, Registry, RegistryConfig, WatchMode},
     scheduler::{Scheduler, SchedulerOptions},
@@ -102,10 +102,8 @@ impl LocalGateway {
     ) -> Result<(InferRequest, ReplyForm), Error> {
         let version = VersionRef::parse(version)?;
         let context = RequestContext::new(Protocol::Http, Instant::now());
-        match json::decode(model, version.clone(), body, header_len, context)? {
-            InferBody::Request(request, form) => Ok((request, form)),
-            InferBody::Raw(raw) => json::raw_request(raw, &self.gateway.metadata(model, &version)?.signature),
-        }
+        let signature = || Ok(self.gateway.metadata(model, &version)?.signature);
+        json::decode(model, version.clone(), &body, header_len)?.request(context, signature)
     }
 
     /// The reason why the model was refused says more than that it is not ready.

@@ -1,6 +1,6 @@
 //! The short way in, for requests that say nothing but what is to be predicted: a name, inputs in the model's order, and perhaps
 //! a deadline. Whatever else there is to look at, and whatever is wrong, is left to the long way, which says what. Called by the
-//! gRPC handler.
+//! handlers of both protocols.
 
 use std::{sync::Arc, time::Instant};
 
@@ -29,6 +29,9 @@ impl Gateway {
         let terms = target.plain_terms(deadline, received);
         ticket.rows = rows.rows;
         ticket.callable = Some(callable);
-        Some(Asked::model(Question { target, wanted: None, terms, id: plain.id.into(), received }, rows))
+        Some(Asked::model(
+            Question { target, wanted: None, terms, id: std::mem::take(&mut plain.id).into(), received },
+            rows,
+        ))
     }
 }

@@ -56,10 +56,9 @@ fn through_http(tensors: &[Tensor], form: &ReplyForm) -> (json::EncodedBody, Inf
     assert!(serde_json::from_str::<serde::de::IgnoredAny>(&head).is_ok(), "{head}");
     let header_len = encoded.header_len.map(|_| head.len());
     let body = Bytes::from([head.as_bytes(), blobs].concat());
-    match json::decode("m", VersionRef::Policy, body, header_len, context()).unwrap() {
-        json::InferBody::Request(request, _) => (encoded, request),
-        json::InferBody::Raw(raw) => panic!("{raw:?}"),
-    }
+    let read = json::decode("m", VersionRef::Policy, &body, header_len).unwrap();
+    let (request, _) = read.request(context(), || panic!("a raw request")).unwrap();
+    (encoded, request)
 }
 
 fn check(tensors: &[Tensor]) -> Result<(), TestCaseError> {

@@ -85,8 +85,8 @@ fn a_large_binary_tensor_over_http_is_copied_once() {
     );
     let sent = [head.as_bytes(), &elements].concat();
     let body = take(&sent, sent.len());
-    let read = json::decode("m", VersionRef::Policy, body.clone(), Some(head.len()), context(Protocol::Http)).unwrap();
-    let json::InferBody::Request(request, _) = read else { panic!("a request with JSON") };
+    let read = json::decode("m", VersionRef::Policy, &body, Some(head.len())).unwrap();
+    let (request, _) = read.request(context(Protocol::Http), || panic!("a request with JSON")).unwrap();
     check(&request, &body, &elements);
 }
 

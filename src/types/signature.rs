@@ -255,7 +255,7 @@ mod tests {
         ) {
             let shapes = if right { vec![("a", vec![rows, 2]), ("b", vec![rows])] } else { named };
             let given: Vec<_> = shapes.iter().map(|(name, shape)| input(name, shape)).collect();
-            let mut plain = shapes.iter().zip(&given).map(|((name, _), input)| (*name, input.tensor.clone())).collect();
+            let mut plain = shapes.iter().zip(&given).map(|((name, _), input)| ((*name).into(), input.tensor.clone())).collect();
             let (long, short) = (signature().accept(&given, 4), signature().accept_plain(&mut plain, 4));
             prop_assert_eq!(plain.len(), if short.is_some() { 0 } else { given.len() });
             if let Some(short) = &short {

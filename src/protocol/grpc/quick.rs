@@ -12,8 +12,7 @@ use super::{decode, parse};
 use crate::{
     protocol::{ReplyForm, params, raw},
     types::{
-        DType, Error, InferRequest, InferResponse, NamedTensor, Params, PlainRequest, RequestContext, Shape, Tensor,
-        VersionRef,
+        DType, Error, InferRequest, InferResponse, NamedTensor, PlainRequest, RequestContext, Shape, Tensor, VersionRef,
     },
 };
 
@@ -36,11 +35,7 @@ pub fn read(
         name.clone_from(&message.model_name);
         return decode(message, context);
     };
-    let PlainRequest { model, version, id, inputs } = plain;
-    let inputs = inputs.into_iter().map(|(name, tensor)| NamedTensor { name: name.into(), tensor }).collect();
-    let (params, outputs) = (Params::default(), Vec::new());
-    let request = InferRequest { model: model.into(), version, id: id.into(), params, inputs, outputs, context };
-    Ok((request, ReplyForm::raw()))
+    Ok((plain.request(context), ReplyForm::raw()))
 }
 
 /// An input, but for its contents.
@@ -72,9 +67,9 @@ pub fn plain(bytes: &Bytes) -> Option<PlainRequest<'_>> {
     let version = VersionRef::parse(version).ok()?;
     let mut inputs = SmallVec::new();
     for (head, value) in heads.into_iter().zip(contents) {
-        inputs.push((head.name, raw::decode(head.dtype, head.shape, bytes.slice_ref(value)).ok()?));
+        inputs.push((head.name.into(), raw::decode(head.dtype, head.shape, bytes.slice_ref(value)).ok()?));
     }
-    Some(PlainRequest { model, version, id, inputs })
+    Some(PlainRequest { model, version, id: id.into(), inputs })
 }
 
 impl<'m> Head<'m> {

@@ -11,7 +11,7 @@ use crate::{
         grpc::encode,
         pb::{self, model_infer_request as message},
     },
-    types::{Answered, Protocol, Stamps},
+    types::{Answered, Params, Protocol, Stamps},
 };
 
 fn context() -> RequestContext {
@@ -147,7 +147,7 @@ fn a_plain_request_takes_the_short_way_and_shares_its_bytes() {
     };
     let bytes = Bytes::from(message.encode_to_vec());
     let read = plain(&bytes).unwrap();
-    assert_eq!((read.model, read.version, read.id), ("m", VersionRef::Policy, ""));
+    assert_eq!((read.model, read.version, &*read.id), ("m", VersionRef::Policy, ""));
     assert_eq!(read.inputs[0].1.bytes().as_ptr(), bytes[bytes.len() - 8..].as_ptr());
     let named = pb::ModelInferRequest {
         outputs: vec![message::InferRequestedOutputTensor { name: "y".to_owned(), ..Default::default() }],

@@ -1,14 +1,14 @@
 //! The binary tensor extension: the length header, tensors behind the JSON, and raw requests without any JSON.
 
-use std::sync::Arc;
+use std::borrow::Cow;
 
 use bytes::Bytes;
 
 use crate::{
     protocol::{ReplyForm, params::about, raw},
     types::{
-        Batch, DType, Error, InferRequest, NamedTensor, Params, RequestContext, Shape, Signature, Tensor, VersionRef,
-        element_count,
+        Batch, DType, Error, InferRequest, NamedTensor, Params, PlainInputs, RequestContext, Shape, Signature, Tensor,
+        VersionRef, element_count,
     },
 };
 
@@ -29,13 +29,12 @@ pub fn header_length(value: &[u8], body: usize) -> Result<usize, Error> {
     })
 }
 
-/// A raw binary request: the bytes of the model's only input. [`raw_request`] completes it.
+/// A raw binary request: the bytes of the model's only input.
 #[derive(Debug)]
-pub struct RawBody {
-    pub(super) model: Box<str>,
+pub(super) struct RawBody<'b> {
+    pub(super) model: &'b str,
     pub(super) version: VersionRef,
     pub(super) bytes: Bytes,
-    pub(super) context: RequestContext,
 }
 
 /// Completes a raw binary request: one row of the model's only input, whose one size that is left open follows from the number
@@ -43,7 +42,11 @@ pub struct RawBody {
 ///
 /// # Errors
 /// `InvalidArgument` when the model has more than one input or the bytes do not fit it.
-pub fn raw_request(raw: RawBody, signature: &Signature) -> Result<(InferRequest, ReplyForm), Error> {
+pub(super) fn raw_request(
+    raw: RawBody<'_>,
+    signature: &Signature,
+    context: RequestContext,
+) -> Result<(InferRequest, ReplyForm), Error> {
     let [spec] = &signature.inputs[..] else {
         return Err(Error::expected("raw binary request", "a model with one input", signature.inputs.len()));
     };
@@ -55,13 +58,13 @@ pub fn raw_request(raw: RawBody, signature: &Signature) -> Result<(InferRequest,
     }
     let tensor = raw_tensor(spec.dtype, &dims, raw.bytes).map_err(|error| about("input", &spec.name, &error))?;
     let request = InferRequest {
-        model: raw.model,
+        model: raw.model.into(),
         version: raw.version,
         id: Box::default(),
         params: Params::default(),
         inputs: vec![NamedTensor { name: spec.name.clone(), tensor }],
         outputs: Vec::new(),
-        context: raw.context,
+        context,
     };
     Ok((request, ReplyForm::raw()))
 }
@@ -87,8 +90,8 @@ fn raw_tensor(dtype: DType, dims: &[Option<usize>], bytes: Bytes) -> Result<Tens
 }
 
 /// An input of a JSON request.
-pub(super) struct Input {
-    pub(super) name: Arc<str>,
+pub(super) struct Input<'t> {
+    pub(super) name: Cow<'t, str>,
     pub(super) content: Content,
 }
 
@@ -104,9 +107,9 @@ pub(super) enum Content {
 ///
 /// # Errors
 /// `InvalidArgument` naming the input that has too few bytes or that they do not fit.
-pub(super) fn tensors(inputs: Vec<Input>, binary: &Bytes) -> Result<Vec<NamedTensor>, Error> {
+pub(super) fn tensors<'t>(inputs: Vec<Input<'t>>, binary: &Bytes) -> Result<PlainInputs<'t>, Error> {
     let mut at = 0_usize;
-    let mut tensors = Vec::with_capacity(inputs.len());
+    let mut tensors = PlainInputs::with_capacity(inputs.len());
     for Input { name, content } in inputs {
         let tensor = match content {
             Content::Json(tensor) => tensor,
@@ -120,7 +123,7 @@ pub(super) fn tensors(inputs: Vec<Input>, binary: &Bytes) -> Result<Vec<NamedTen
                 raw::decode(dtype, shape, bytes).map_err(|error| about("input", &name, &error))?
             }
         };
-        tensors.push(NamedTensor { name, tensor });
+        tensors.push((name, tensor));
     }
     if at != binary.len() {
         return Err(Error::expected("binary data", format_args!("{at} bytes in all"), binary.len()));

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use bytes::Bytes;
 use smallvec::smallvec;
 
-use super::{InferBody, OCTETS, decode, encode, raw_request};
+use super::{OCTETS, decode, encode};
 use crate::{
     protocol::{ReplyForm, form::OutputForm, grpc::tests::answer},
     types::{
@@ -16,14 +16,16 @@ use crate::{
 
 fn read(json: &str, binary: &[u8]) -> Result<InferRequest, Error> {
     let body = Bytes::from([json.as_bytes(), binary].concat());
-    match open(body, Some(json.len()))? {
-        InferBody::Request(request, _) => Ok(request),
-        InferBody::Raw(raw) => panic!("{raw:?}"),
-    }
+    let read = decode("m", VersionRef::Policy, &body, Some(json.len()))?;
+    Ok(read.request(context(), || panic!("a raw request"))?.0)
 }
 
-fn open(body: Bytes, header_len: Option<usize>) -> Result<InferBody, Error> {
-    decode("m", VersionRef::Policy, body, header_len, RequestContext::new(Protocol::Http, Instant::now()))
+fn refused(body: Bytes, header_len: Option<usize>) -> Error {
+    decode("m", VersionRef::Policy, &body, header_len).unwrap_err()
+}
+
+fn context() -> RequestContext {
+    RequestContext::new(Protocol::Http, Instant::now())
 }
 
 fn input(name: &str, dtype: &str, shape: &str, size: &str) -> String {
@@ -84,11 +86,11 @@ fn bytes_that_do_not_fit() {
         assert_eq!((error.code(), error.text()), (ErrorCode::InvalidArgument, want));
     }
     // Without the header everything is JSON.
-    let error = open(Bytes::from([x("8").as_bytes(), &[0; 8]].concat()), None).unwrap_err();
+    let error = refused(Bytes::from([x("8").as_bytes(), &[0; 8]].concat()), None);
     assert!(error.text().ends_with("expected the end, got '\\u{0}'"), "{error}");
-    let error = open(Bytes::from(x("8")), None).unwrap_err();
+    let error = refused(Bytes::from(x("8")), None);
     assert_eq!(error.text(), "input 'x': binary data: expected 8 bytes, got 0");
-    let error = open(Bytes::from_static(b"{}"), Some(3)).unwrap_err();
+    let error = refused(Bytes::from_static(b"{}"), Some(3));
     assert_eq!(error.text(), "Inference-Header-Content-Length: expected at most 2, got 3");
 }
 
@@ -102,7 +104,7 @@ fn truncated_anywhere_it_is_refused() {
     }
     let body = Bytes::from([head.as_bytes(), binary].concat());
     for header in (1..=body.len()).filter(|header| *header != head.len()) {
-        assert_eq!(open(body.clone(), Some(header)).unwrap_err().code(), ErrorCode::InvalidArgument, "{header}");
+        assert_eq!(refused(body.clone(), Some(header)).code(), ErrorCode::InvalidArgument, "{header}");
     }
 }
 
@@ -135,10 +137,10 @@ fn signature(dtype: DType, shape: &[Option<usize>], batch: Batch) -> Signature {
 }
 
 fn raw(signature: &Signature, bytes: &'static [u8]) -> Result<(InferRequest, ReplyForm), Error> {
-    match open(Bytes::from_static(bytes), Some(0))? {
-        InferBody::Raw(raw) => raw_request(raw, signature),
-        InferBody::Request(..) => panic!("a raw request"),
-    }
+    let bytes = Bytes::from_static(bytes);
+    let mut read = decode("m", VersionRef::Policy, &bytes, Some(0))?;
+    assert!(read.plain().is_none());
+    read.request(context(), || Ok(Arc::new(signature.clone())))
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::{
 ///
 /// # Errors
 /// `InvalidArgument` naming the input, or its place when it has no name yet.
-pub(super) fn inputs(scanner: &mut Scanner<'_>, reader: &mut Reader<'_>) -> Result<Vec<Input>, Fault> {
+pub(super) fn inputs<'t>(scanner: &mut Scanner<'t>, reader: &mut Reader<'_>) -> Result<Vec<Input<'t>>, Fault> {
     value::expect_array(scanner, "inputs")?;
     // Most requests have one.
     let mut inputs = Vec::with_capacity(1);
@@ -88,9 +88,10 @@ impl<'t> Fields<'t> {
         }
     }
 
-    fn finish(&mut self, reader: &mut Reader<'_>) -> Result<Input, Fault> {
+    fn finish(&mut self, reader: &mut Reader<'_>) -> Result<Input<'t>, Fault> {
         let missing = |key: &str| Fault::value(format!("no '{key}'"));
-        let name = self.name.as_deref().ok_or_else(|| missing("name"))?;
+        // It stays: an error names it.
+        let name = self.name.clone().ok_or_else(|| missing("name"))?;
         let shape = self.shape.take().ok_or_else(|| missing("shape"))?;
         let dtype = self.dtype.ok_or_else(|| missing("datatype"))?;
         let content = match (self.data.take(), self.binary.flatten()) {
@@ -100,7 +101,7 @@ impl<'t> Fields<'t> {
             (Some(Data::Tensor(tensor)), None) => Content::Json(tensor),
             (Some(Data::Later(mut scanner)), None) => Content::Json(reader.tensor(&mut scanner, dtype, &shape)?),
         };
-        Ok(Input { name: name.into(), content })
+        Ok(Input { name, content })
     }
 }
 

@@ -13,7 +13,7 @@ mod scan;
 mod value;
 pub mod views;
 
-pub use binary::{HEADER_LENGTH, RawBody, header_length, raw_request};
+pub use binary::{HEADER_LENGTH, header_length};
 pub use control::{control_request, index_request};
 pub use encode::{EncodedBody, JSON, OCTETS, encode, error};
 pub use request::{InferBody, decode};

@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::{InferBody, control_request, decode, header_length, index_request};
+use super::{control_request, decode, header_length, index_request};
 use crate::{
     protocol::ReplyForm,
     types::{DType, Data, Error, ErrorCode, InferRequest, ParamValue, Protocol, RequestContext, VersionRef},
@@ -13,10 +13,12 @@ use crate::{
 
 fn body(json: impl Into<Bytes>, header_len: Option<usize>) -> Result<(InferRequest, ReplyForm), Error> {
     let context = RequestContext::new(Protocol::Http, Instant::now());
-    match decode("m", VersionRef::Policy, json.into(), header_len, context)? {
-        InferBody::Request(request, form) => Ok((request, form)),
-        InferBody::Raw(raw) => panic!("{raw:?}"),
-    }
+    let bytes = json.into();
+    let mut body = decode("m", VersionRef::Policy, &bytes, header_len)?;
+    let is_plain = body.plain().is_some();
+    let (request, form) = body.request(context, || panic!("a raw request"))?;
+    assert_eq!(is_plain, request.params.is_empty() && request.outputs.is_empty());
+    Ok((request, form))
 }
 
 fn read(json: &str) -> (InferRequest, ReplyForm) {
@@ -324,13 +326,11 @@ proptest! {
         prop_assert!(read.is_ok() || matches!(read.unwrap_err().code(), ErrorCode::InvalidArgument | ErrorCode::TooLarge));
         json.truncate(cut.index(json.len()));
         let _ = body(json.clone(), None);
-        let context = RequestContext::new(Protocol::Http, Instant::now());
-        let _ = decode("m", VersionRef::Policy, json.into(), Some(header), context);
+        let _ = decode("m", VersionRef::Policy, &json.into(), Some(header));
     }
 
     #[test]
     fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), header in proptest::option::of(0_usize..220)) {
-        let context = RequestContext::new(Protocol::Http, Instant::now());
-        let _ = decode("m", VersionRef::Policy, bytes.into(), header, context);
+        let _ = decode("m", VersionRef::Policy, &bytes.into(), header);
     }
 }

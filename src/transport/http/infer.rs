@@ -13,17 +13,14 @@ use super::{
 };
 use crate::{
     gateway::Gateway,
-    protocol::{
-        ReplyForm,
-        json::{self, EncodedBody, InferBody},
-    },
+    protocol::json::{self, EncodedBody, InferBody},
     transport::{
         body::Body,
-        infer::{self, Done, Origin},
+        infer::{self, Begun, Done, Origin},
         middleware::http_deadline,
         service::Shared,
     },
-    types::{Error, InferRequest, Protocol, RequestContext, VersionRef},
+    types::{Error, Protocol, VersionRef},
 };
 
 const HEADER_LENGTH: HeaderName = HeaderName::from_static(json::HEADER_LENGTH);
@@ -46,10 +43,8 @@ pub(super) async fn answer(
     let length =
         headers.get(&HEADER_LENGTH).map(|value| json::header_length(value.as_bytes(), bytes.len())).transpose();
     let origin = Origin { protocol: Protocol::Http, deadline, headers };
-    let begun = infer::begin(&shared.gateway, origin, |context, name| {
-        let decoded = decode(&shared.gateway, &target, bytes, length, context);
-        decoded.inspect_err(|_| name.push_str(&target.name))
-    })?;
+    let begun = begin(&shared.gateway, &target, &bytes, length, origin)?;
+    drop(bytes);
     let (mut ticket, form) = (begun.ticket, begun.form);
     let outcome = shared.gateway.answer(begun.asked, &mut ticket).await;
     let done = infer::end(ticket, &form, outcome, json::encode)?;
@@ -57,21 +52,27 @@ pub(super) async fn answer(
     Ok(answer.map(|body| body.holding(Some(share))))
 }
 
-fn decode(
-    gateway: &Gateway,
+/// Everything before the wait: in a plain request's short way, else in the long one.
+fn begin<'g>(
+    gateway: &'g Gateway,
     target: &Target<'_>,
-    bytes: Bytes,
+    bytes: &Bytes,
     length: Result<Option<usize>, Error>,
-    context: RequestContext,
-) -> Result<(InferRequest, ReplyForm), Error> {
-    let version = VersionRef::parse(&target.version)?;
-    match json::decode(&target.name, version.clone(), bytes, length?, context)? {
-        InferBody::Request(request, form) => Ok((request, form)),
-        InferBody::Raw(raw) => {
-            let metadata = gateway.metadata(&target.name, &version)?;
-            json::raw_request(raw, &metadata.signature)
-        }
+    origin: Origin,
+) -> Result<Begun<'g>, Error> {
+    let mut ticket = gateway.begin(Protocol::Http);
+    let version = VersionRef::parse(&target.version);
+    let mut body = version.and_then(|version| json::decode(&target.name, version, bytes, length?));
+    if let Some((plain, form)) = body.as_mut().ok().and_then(InferBody::plain)
+        && let Some(asked) = gateway.ask_plain(plain, origin.deadline, &mut ticket)
+    {
+        return Ok(Begun { ticket, form: form.clone(), asked });
     }
+    infer::begin_with(gateway, ticket, origin, |context, name| {
+        let signature = || Ok(gateway.metadata(&target.name, &VersionRef::parse(&target.version)?)?.signature);
+        let request = body.and_then(|body| body.request(context, signature));
+        request.inspect_err(|_| name.push_str(&target.name))
+    })
 }
 
 fn write(done: Done<EncodedBody>, accepts: Option<&HeaderValue>) -> Response<Body> {
