@@ -66,6 +66,10 @@ pub fn run(command: CheckCommand) -> Result<Report, Failure> {
     });
     let found = found.map(|(files, mut found)| {
         let routes = checked_routes(&files, &mut found, &metrics);
+        if found.rows.is_empty() && found.problems.is_empty() && routes.is_empty() {
+            let text = format!("{}: neither a model nor a route in it", root.display());
+            found.notes.push(Problem { model: None, text });
+        }
         (found, routes)
     });
     scheduler.shutdown();

@@ -35,7 +35,9 @@ pub(super) fn decide_data(action: Action, explicit_control: bool) -> Result<(), 
         Action::Probe | Action::Read => Ok(()),
         Action::Control if explicit_control => Ok(()),
         Action::Control => Err(Error::unavailable(NOT_EXPLICIT)),
-        Action::WriteSettings => Err(Error::unavailable("settings: change it on the ops listener")),
+        Action::WriteSettings => {
+            Err(Error::unavailable("settings: given when the server starts, as --log-level and --log-format"))
+        }
         Action::SharedMemory => Err(Error::new(ErrorCode::Unimplemented, "shared memory: not supported")),
         Action::Metrics | Action::Write => Err(Error::new(ErrorCode::PermissionDenied, "use the ops listener")),
     }

@@ -59,7 +59,7 @@ fn writes() -> Vec<Row> {
     let trace =
         framed(&pb::TraceSettingRequest { settings: [("trace_level".to_owned(), trace)].into(), ..Default::default() });
     let polling = "explicit model load / unload is not allowed if polling is enabled";
-    let ops = "settings: change it on the ops listener";
+    let ops = "settings: given when the server starts, as --log-level and --log-format";
     let memory = "shared memory: not supported";
     let (path, config) = ("/v2/repository/models/identity-fp32/load", r#"{"parameters":{"config":"{}"}}"#);
     let file = r#"{"parameters":{"file:1/model.onnx":"AA=="}}"#;

@@ -94,7 +94,10 @@ async fn settings_are_read_only_here() {
     let value = pb::log_settings_request::SettingValue::default();
     let write = pb::LogSettingsRequest { settings: [("log_info".to_owned(), value)].into() };
     let status = client.log_settings(write).await.unwrap_err();
-    assert_eq!((status.code(), status.message()), (Code::Unavailable, "settings: change it on the ops listener"));
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::Unavailable, "settings: given when the server starts, as --log-level and --log-format")
+    );
     let status = client.repository_model_load(pb::RepositoryModelLoadRequest::default()).await.unwrap_err();
     assert_eq!(status.message(), "explicit model load / unload is not allowed if polling is enabled");
     assert_eq!(status.code(), Code::Unavailable);

@@ -107,7 +107,11 @@ async fn settings_are_shown_and_changed_elsewhere() {
     for path in ["/v2/logging", "/v2/trace/setting", "/v2/models/m/trace/setting"] {
         assert_eq!(wire.get(path).await.status, 200, "{path}");
         let reply = wire.call("POST", path, "", b"{}").await;
-        assert_eq!((reply.status, &*error(&reply)), (503, "settings: change it on the ops listener"), "{path}");
+        assert_eq!(
+            (reply.status, &*error(&reply)),
+            (503, "settings: given when the server starts, as --log-level and --log-format"),
+            "{path}"
+        );
         assert!(reply.header("retry-after").is_some());
     }
     for (method, path) in [

@@ -77,7 +77,8 @@ pub(super) fn failed(route: &ModelName, error: &StoreError) -> ChangeError {
     match error {
         StoreError::ReadOnly(_) => ChangeError::Conflict(format!("route '{route}': the folder '{route}' {error}")),
         StoreError::TooLarge(_) => ChangeError::Refused(vec![error.to_string()]),
-        _ => Error::internal(format!("route '{route}': the revision could not be read or written"), error).into(),
+        // Only operators are told, and what the disk says is what they have to act on.
+        _ => Error::internal(format!("route '{route}': {error}"), error).into(),
     }
 }
 
@@ -98,4 +99,19 @@ pub(super) fn moves(route: &ModelName, before: &RouteSpec, after: &RouteSpec) ->
     let same = old.keys == new.keys && salt(&old.salt) == salt(&new.salt);
     let share = if same { moved } else { reshuffled };
     share(&weights(before), &weights(after))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn what_the_disk_says_is_told() {
+        let route = ModelName::parse("checkout").unwrap();
+        let full = io::Error::other("No space left on device");
+        let error = failed(&route, &StoreError::Io { what: "the revision cannot be written", source: full });
+        assert_eq!(error.to_string(), "route 'checkout': the revision cannot be written: No space left on device");
+    }
 }

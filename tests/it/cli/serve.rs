@@ -253,6 +253,10 @@ fn check_finds_everything() {
     let report: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((code, report["problems"].as_array().map(Vec::len)), (1, Some(3)), "{report:#}");
     assert_eq!((&report["versions"][0]["model"], &report["versions"][0]["good"]), (&"good".into(), &true.into()));
+    // No problem, but hardly what was meant.
+    std::fs::create_dir(folder.path().join("empty")).unwrap();
+    let (code, out, _) = run(folder.path(), &["check", "empty"]);
+    assert!(code == 0 && out.contains("note: empty: neither a model nor a route in it\n"), "{code} {out}");
     let (code, _, err) = run(folder.path(), &["check", "absent"]);
     assert!(code == 2 && err.starts_with("error: registry absent: "), "{code} {err}");
 }
