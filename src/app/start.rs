@@ -4,7 +4,7 @@
 use std::{
     fmt, io,
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
     time::Duration,
@@ -78,6 +78,9 @@ impl App {
         let http = bind("--http-port", options.host, options.http_port)?;
         let grpc = bind("--grpc-port", options.host, options.grpc_port)?;
         let ops = bind("--ops-port", options.ops_host, options.ops_port)?;
+        if let Some(path) = &options.ready_file {
+            ready_file::clear(path).map_err(|error| ready_file_error(path, error))?;
+        }
         let addresses = Addresses { http: http.reachable(), grpc: grpc.reachable(), ops: ops.reachable() };
         let metrics = Metrics::new();
         let workers = SchedulerOptions {
@@ -161,8 +164,7 @@ impl App {
             let signal = tokio::select! {
                 () = until_started(&gateway) => {
                     if let Some(path) = &options.ready_file {
-                        let what = format_args!("--ready-file '{}'", path.display()).to_string();
-                        ready_file::write(path, &addresses).map_err(|error| StartError::new(what, error))?;
+                        ready_file::write(path, &addresses).map_err(|error| ready_file_error(path, error))?;
                     }
                     started(&gateway);
                     signals.next().await
@@ -201,6 +203,10 @@ async fn until_started(gateway: &Gateway) {
             return;
         }
     }
+}
+
+fn ready_file_error(path: &Path, error: io::Error) -> StartError {
+    StartError::new(format_args!("--ready-file '{}'", path.display()), error)
 }
 
 fn bind(option: &str, host: IpAddr, port: u16) -> Result<Endpoint, StartError> {

@@ -65,6 +65,10 @@ fn wrong_arguments_are_code_2_and_name_the_flag() {
             &["serve", "absent", "--http-port=0", "--grpc-port=0", "--ops-port=0"],
             "error: registry absent: No such file",
         ),
+        (
+            &["serve", "--ready-file=absent/x", "--http-port=0", "--grpc-port=0", "--ops-port=0"],
+            "error: --ready-file 'absent/x': No such file",
+        ),
         (&["completions", "fax"], "invalid value 'fax'"),
     ] {
         let (code, out, err) = run(folder.path(), arguments);
