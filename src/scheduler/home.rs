@@ -36,6 +36,7 @@ pub struct Home {
 
 /// The requests of an I/O thread: how many it has in hand, from the moment that it knows of them until their answers have been
 /// handed over, and how many came together. Counted by whoever serves the thread's connections; where nobody does it stays 0.
+/// What may stay open without asking for anything, as a stream does, is no guest: each of its messages is.
 #[derive(Clone, Debug, Default)]
 pub struct Guests(Arc<Counts>);
 
@@ -54,16 +55,19 @@ impl Guests {
         CURRENT.with_borrow(|home| home.as_ref().map(|home| home.guests.clone())).unwrap_or_default()
     }
 
-    /// A request has come.
-    pub fn came(&self) {
+    /// A request has come; it goes with the guard.
+    #[must_use]
+    pub fn came(&self) -> Guest {
         self.0.here.fetch_add(1, Relaxed);
         // Only the guests' own thread writes these.
         self.0.came.store(self.0.came.load(Relaxed) + 1, Relaxed);
+        Guest(Arc::clone(&self.0))
     }
 
-    /// A request has gone.
-    pub fn went(&self) {
-        self.0.here.fetch_sub(1, Relaxed);
+    /// Those in hand.
+    #[cfg(test)]
+    pub(crate) fn here(&self) -> usize {
+        self.0.here.load(Relaxed)
     }
 
     /// The calling thread has waited for its sockets: what comes now comes together.
@@ -84,6 +88,23 @@ impl Guests {
     fn is_alone(&self) -> bool {
         let Counts { here, came, came_before } = &*self.0;
         here.load(Relaxed) == 1 && came.load(Relaxed) <= 1 && came_before.load(Relaxed) <= 1
+    }
+}
+
+/// One request that its thread has in hand.
+#[derive(Debug)]
+pub struct Guest(Arc<Counts>);
+
+impl Guest {
+    /// It was none: forgets also that it came. For the thread that it came to.
+    pub fn forget(self) {
+        self.0.came.store(self.0.came.load(Relaxed).saturating_sub(1), Relaxed);
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.0.here.fetch_sub(1, Relaxed);
     }
 }
 
@@ -205,10 +226,8 @@ mod tests {
         let (guests, home) = (Guests::current(), Home::current().unwrap());
         let one_by_one = |count| {
             let lone = |_| {
-                guests.came();
-                let alone = home.has_one_guest();
-                guests.went();
-                alone
+                let _guest = guests.came();
+                home.has_one_guest()
             };
             (0..count).map(lone).collect::<Vec<_>>()
         };
@@ -221,9 +240,17 @@ mod tests {
         Guests::turn();
         assert_eq!(one_by_one(1), [true]);
         Guests::turn();
-        guests.came();
-        guests.came();
+        let both = (guests.came(), guests.came());
         assert!(!home.has_one_guest());
+        drop(both);
+        Guests::turn();
+        Guests::turn();
+        let stream = guests.came();
+        stream.forget();
+        assert_eq!((guests.here(), one_by_one(1)), (0, vec![false]), "two came together before");
+        Guests::turn();
+        guests.came().forget();
+        assert_eq!(one_by_one(1), [true], "what was none keeps nobody company");
         stop.cancel();
         tracker.close();
         tracker.wait().await;

@@ -78,7 +78,7 @@ pub use self::{
     aside::AsideOutcome,
     batch::run_once,
     circuit::CircuitState,
-    home::{Guests, Home},
+    home::{Guest, Guests, Home},
     lane::{Answer, Lane, Terms},
     proof::prove,
 };

@@ -79,7 +79,7 @@ impl Body {
     /// until the peer makes room, so with a large answer the guard and the memory share travel inside the bytes.
     pub(super) fn in_flight(mut self, guard: InFlight) -> Self {
         let guard = match &self.kind {
-            Kind::Tonic(_) | Kind::Until(..) => guard,
+            Kind::Tonic(_) | Kind::Until(..) => guard.stream(),
             _ => guard.deliver(),
         };
         match &mut self.kind {

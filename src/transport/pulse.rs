@@ -10,7 +10,7 @@ use std::{
     task::Waker,
 };
 
-use crate::scheduler::Guests;
+use crate::scheduler::{Guest, Guests};
 
 /// What a connection is told to do. Orders only ever get stricter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,9 +85,8 @@ impl Pulse {
     pub(super) fn begin(self: &Arc<Self>) -> InFlight {
         self.active.fetch_add(1, Relaxed);
         self.requests.fetch_add(1, Relaxed);
-        self.guests.came();
         self.mark();
-        InFlight { pulse: Arc::clone(self), delivering: false }
+        InFlight { guest: Some(self.guests.came()), pulse: Arc::clone(self), delivering: false }
     }
 
     fn mark(&self) {
@@ -150,6 +149,8 @@ impl Pulse {
 pub(super) struct InFlight {
     pulse: Arc<Pulse>,
     delivering: bool,
+    /// `None` for a stream.
+    guest: Option<Guest>,
 }
 
 impl InFlight {
@@ -157,6 +158,14 @@ impl InFlight {
     pub(super) fn deliver(mut self) -> Self {
         self.delivering = true;
         self.pulse.delivering.fetch_add(1, Relaxed);
+        self
+    }
+
+    /// The answer is a stream: it is in flight, but as long as nothing is asked on it nobody need reckon with it.
+    pub(super) fn stream(mut self) -> Self {
+        if let Some(guest) = self.guest.take() {
+            guest.forget();
+        }
         self
     }
 }
@@ -168,7 +177,6 @@ impl Drop for InFlight {
             self.pulse.delivered.fetch_add(1, Relaxed);
         }
         self.pulse.active.fetch_sub(1, Relaxed);
-        self.pulse.guests.went();
         self.pulse.mark();
     }
 }
@@ -188,6 +196,19 @@ mod tests {
         drop(guard);
         assert!(!pulse.signs().heard, "those were the request's own bytes");
         assert_eq!((pulse.signs().active, pulse.signs().requests), (0, 1));
+    }
+
+    #[test]
+    fn a_stream_is_in_flight_but_no_guest() {
+        let pulse = Arc::new(Pulse::default());
+        let (stream, request) = (pulse.begin(), pulse.begin());
+        assert_eq!((pulse.signs().active, pulse.guests.here()), (2, 2));
+        let stream = stream.stream().stream();
+        assert_eq!((pulse.signs().active, pulse.guests.here()), (2, 1));
+        drop(stream);
+        assert_eq!((pulse.signs().active, pulse.guests.here()), (1, 1));
+        drop(request.deliver());
+        assert_eq!((pulse.signs().active, pulse.guests.here()), (0, 0));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::{fs, sync::Arc};
 
 use serde_json::Value;
 use tokio::task::JoinSet;
+use tokio_stream::StreamExt as _;
 
 use crate::{
     array::Array,
@@ -196,6 +197,40 @@ async fn requests_of_several_http_connections_share_a_batch() {
         }
         let (requests, executions, _) = counts(&weir, "identity-fp32").await;
         (executions < requests).then_some(())
+    })
+    .await;
+}
+
+/// One caller with one stream is enough: what it sends before it has its answers is answered together.
+#[tokio::test]
+async fn messages_of_one_stream_share_batches() {
+    const MESSAGES: usize = 256;
+    let registry = Registry::new(&[("identity-fp32", fixture("identity-fp32"))]);
+    fs::write(registry.path().join("identity-fp32/model.toml"), "[batching]\nmax_batch_size = 16\n").unwrap();
+    let weir = Weir::serve(registry, &["--io-threads", "1"]).await;
+    weir.warm("identity-fp32").await;
+    let mut client = weir.client();
+    until("batches of several rows", PATIENCE, async || {
+        let (_, before, rows) = counts(&weir, "identity-fp32").await;
+        let message = |seed: usize| {
+            Ask::new("identity-fp32", vec![Array::f32("x", &[1, 4], &values(4, seed))])
+                .id(seed.to_string())
+                .message(true)
+        };
+        let messages: Vec<_> = (0..MESSAGES).map(message).collect();
+        let sent = tokio_stream::iter(messages.clone());
+        let mut answers = client.grpc.model_stream_infer(sent).await.unwrap().into_inner();
+        for message in &messages {
+            let answer = answers.next().await.unwrap().unwrap();
+            assert_eq!(answer.error_message, "");
+            let answer = answer.infer_response.unwrap();
+            assert_eq!((&answer.id, &answer.raw_output_contents), (&message.id, &message.raw_input_contents));
+        }
+        assert!(answers.next().await.is_none());
+        let (_, after, sum) = counts(&weir, "identity-fp32").await;
+        assert_eq!(sum - rows, MESSAGES as u64);
+        // By far fewer than the messages: a chance meeting with the question for the statistics is no proof.
+        (2 * (after - before) < MESSAGES as u64).then_some(())
     })
     .await;
 }

@@ -25,6 +25,7 @@ use super::unary::{Call, refusal};
 use crate::{
     gateway::Gateway,
     protocol::{grpc, pb, status},
+    scheduler::{Guest, Guests},
     transport::{
         body::Body,
         infer::{self, Origin},
@@ -146,11 +147,48 @@ enum Slot {
     Done(Answer),
 }
 
+/// The requests of a stream that have been read and not been answered, in their order. Each is a guest of its thread, as if it
+/// had come by itself: this is how those that came together find each other in a batch.
+struct Line {
+    guests: Guests,
+    slots: VecDeque<(Slot, Guest)>,
+}
+
+impl Line {
+    /// One on the calling thread.
+    fn here() -> Self {
+        Self { guests: Guests::current(), slots: VecDeque::new() }
+    }
+
+    fn push(&mut self, work: Work) {
+        self.slots.push_back((Slot::Working(work), self.guests.came()));
+    }
+
+    /// Works on all of them. The answer to the first, or `None` when there is none.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Answer>> {
+        for (slot, _) in &mut self.slots {
+            if let Slot::Working(work) = slot
+                && let Poll::Ready(answer) = work.as_mut().poll(cx)
+            {
+                *slot = Slot::Done(answer);
+            }
+        }
+        match self.slots.pop_front() {
+            Some((Slot::Done(answer), _)) => Poll::Ready(Some(answer)),
+            Some(working) => {
+                self.slots.push_front(working);
+                Poll::Pending
+            }
+            None => Poll::Ready(None),
+        }
+    }
+}
+
 /// The answers of a stream.
 struct Answers {
     requests: Option<Streaming<Bytes>>,
     desk: Desk,
-    slots: VecDeque<Slot>,
+    line: Line,
     /// How the stream ends, once that is known.
     end: Option<Status>,
     stopping: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -161,7 +199,7 @@ impl Answers {
         Self {
             requests: Some(requests),
             desk,
-            slots: VecDeque::new(),
+            line: Line::here(),
             end: None,
             stopping: Box::pin(stopping.cancelled_owned()),
         }
@@ -169,13 +207,11 @@ impl Answers {
 
     /// Takes requests while there is room for them.
     fn take(&mut self, cx: &mut Context<'_>) {
-        while self.slots.len() < AT_ONCE
+        while self.line.slots.len() < AT_ONCE
             && let Some(requests) = &mut self.requests
         {
             match Pin::new(requests).poll_next(cx) {
-                Poll::Ready(Some(Ok(message))) => {
-                    self.slots.push_back(Slot::Working(Box::pin(self.desk.clone().work(message))));
-                }
+                Poll::Ready(Some(Ok(message))) => self.line.push(Box::pin(self.desk.clone().work(message))),
                 Poll::Ready(Some(Err(status))) => self.close(Some(honest(status))),
                 Poll::Ready(None) => self.close(None),
                 Poll::Pending => break,
@@ -198,26 +234,15 @@ impl Stream for Answers {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
         this.take(cx);
-        for slot in &mut this.slots {
-            if let Slot::Working(work) = slot
-                && let Poll::Ready(answer) = work.as_mut().poll(cx)
-            {
-                *slot = Slot::Done(answer);
-            }
-        }
-        match this.slots.pop_front() {
-            Some(Slot::Done(Ok(answer))) => Poll::Ready(Some(Ok(answer))),
-            Some(Slot::Done(Err(status))) => {
-                this.slots.clear();
+        match this.line.poll(cx) {
+            Poll::Ready(Some(Ok(answer))) => Poll::Ready(Some(Ok(answer))),
+            Poll::Ready(Some(Err(status))) => {
+                this.line.slots.clear();
                 this.close(None);
                 Poll::Ready(Some(Err(status)))
             }
-            Some(working @ Slot::Working(_)) => {
-                this.slots.push_front(working);
-                Poll::Pending
-            }
-            None if this.requests.is_none() => Poll::Ready(this.end.take().map(Err)),
-            None => Poll::Pending,
+            Poll::Ready(None) if this.requests.is_none() => Poll::Ready(this.end.take().map(Err)),
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
         }
     }
 }
@@ -227,5 +252,35 @@ fn honest(status: Status) -> Status {
     match status.code() {
         Code::OutOfRange => Status::resource_exhausted(status.message()),
         _ => status,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    fn done() -> Work {
+        Box::pin(std::future::ready(Ok(pb::ModelStreamInferResponse::default())))
+    }
+
+    #[test]
+    fn every_message_is_a_guest_until_it_is_answered_or_dropped() {
+        let mut cx = Context::from_waker(Waker::noop());
+        let guests = Guests::default();
+        let mut line = Line { guests: guests.clone(), slots: VecDeque::new() };
+        assert!(line.poll(&mut cx).is_ready());
+        assert_eq!(guests.here(), 0, "an open stream is none");
+        for work in [done(), Box::pin(std::future::pending()), done()] {
+            line.push(work);
+        }
+        assert_eq!(guests.here(), 3, "before any of them is worked on");
+        assert!(matches!(line.poll(&mut cx), Poll::Ready(Some(Ok(_)))));
+        assert_eq!(guests.here(), 2);
+        assert!(line.poll(&mut cx).is_pending());
+        assert_eq!(guests.here(), 2, "an answer that waits for its turn has not been handed over");
+        drop(line);
+        assert_eq!(guests.here(), 0);
     }
 }
