@@ -83,7 +83,8 @@ impl Core {
         let signature = parts.model.signature().clone();
         let parallel = match parts.resources.max_parallel_batches {
             0 => parts.workers,
-            batches => batches,
+            // What is admitted is counted in workers: more than there are run nothing.
+            batches => batches.min(parts.workers),
         };
         let (batching, shown) = (&parts.batching, Shown(Arc::clone(&parts.series)));
         let room = Room::new(batching.max_queue_rows, batching.priority_levels as usize, parts.max_tenants, shown);

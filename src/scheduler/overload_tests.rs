@@ -82,6 +82,27 @@ async fn all_rows_of_a_large_request_must_fit_into_its_time() {
     f.scheduler.shutdown();
 }
 
+#[tokio::test]
+async fn more_parallel_batches_than_workers_let_in_no_more() {
+    // Runs take no time; what they are said to take is far beyond what a slow machine can add.
+    let hours: fn(usize) -> Duration = |rows| Duration::from_secs(1000 * rows as u64);
+    let resources = ResourceSpec { max_parallel_batches: 16, ..ResourceSpec::default() };
+    let f = with_resources(SchedulerOptions { costs: Some(hours), ..slow(2) }, batching(1), resources);
+    f.warm().await;
+    let refused = tokio::time::timeout(Duration::from_secs(20), async {
+        loop {
+            // A profile that nothing has been measured against for a second is doubted.
+            right(1.0, 1, &f.lane.run(rows(1.0, 1), None).await.unwrap());
+            if let Err(error) = f.lane.run(rows(1.0, 10), within(Duration::from_secs(1500))).await {
+                break error;
+            }
+        }
+    });
+    let refused = refused.await.expect("ten rows take two workers five turns");
+    assert!(refused.text().starts_with("deadline: too short: expected at least 5000000 ms, got 1"), "{refused}");
+    f.scheduler.shutdown();
+}
+
 /// A second servable of the same scheduler.
 async fn another(f: &Fixture) -> Lane {
     let id = ServableId { model: ModelName::parse("other").unwrap(), version: Version::ONE };
