@@ -90,7 +90,8 @@ impl Core {
         let room = Room::new(batching.max_queue_rows, batching.priority_levels as usize, parts.max_tenants, shown);
         let limits = Limits { failures: parts.resources.circuit_failures, pause: parts.resources.circuit_pause };
         let circuit = Circuit::new(limits, parts.bell);
-        let tariff = Tariff::new(&parts.batching, parts.merging.merges(), parts.local_below, parts.costs);
+        let local_below = if asks_for_pool(batching, &parts.resources) { Duration::ZERO } else { parts.local_below };
+        let tariff = Tariff::new(batching, parts.merging.merges(), local_below, parts.costs);
         let skip = usize::from(signature.batch == Batch::Rows);
         let fixed = signature.inputs.iter().all(|spec| spec.shape.iter().skip(skip).all(Option::is_some));
         Self {
@@ -333,6 +334,13 @@ impl fmt::Debug for Core {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Core").field("id", &self.id).field("limit", &self.tariff.limit()).finish_non_exhaustive()
     }
+}
+
+/// True when something is asked for that only the pool can do: waiting for a fuller batch, or a bound on batches at once, which
+/// I/O threads would have to agree on.
+fn asks_for_pool(batching: &BatchingSpec, resources: &ResourceSpec) -> bool {
+    let waits = !batching.max_queue_delay.is_zero() || !batching.preferred_batch_size.is_empty();
+    waits || resources.max_parallel_batches > 0
 }
 
 fn rows_of(work: &[Work]) -> usize {

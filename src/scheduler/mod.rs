@@ -53,6 +53,8 @@ mod checked;
 #[cfg(test)]
 mod overload_tests;
 #[cfg(test)]
+mod settings_tests;
+#[cfg(test)]
 mod tests;
 
 use std::{
