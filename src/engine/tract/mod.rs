@@ -2,6 +2,7 @@
 //! compiles it for one batch size with what is slow in it replaced, a session runs a plan. Called through the traits of the
 //! parent module.
 
+mod agreement;
 mod dtype;
 mod faster;
 mod model;

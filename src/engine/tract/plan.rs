@@ -17,6 +17,7 @@ use tract_onnx::{
 
 use super::{
     super::{EngineError, Limits, LoadError, Plan, Session, guard::on_big_stack},
+    agreement::{self, Agreement},
     faster::{self, Packings},
     session::TractSession,
     sizes,
@@ -48,6 +49,8 @@ pub(super) struct Compiled {
     pub(super) shapes: Arc<[Vec<Option<usize>>]>,
     /// Some operators make as much as the values of a request say.
     pub(super) by_value: bool,
+    /// What the sizes that come have to be like.
+    pub(super) agreements: Arc<[Agreement]>,
 }
 
 impl Compiled {
@@ -60,6 +63,7 @@ impl Compiled {
         let none = SymbolValues::default();
         sizes::check(&graph, &none)?;
         check_outputs(&graph, options.limits)?;
+        let agreements = agreement::of(&graph)?.into();
         if let Some(packings) = &options.packings {
             faster::rewrite(&mut graph, packings)?;
         }
@@ -71,7 +75,7 @@ impl Compiled {
         };
         let shapes = (0..plan.model().inputs.len()).map(shape).collect::<TractResult<_>>()?;
         let by_value = sizes::is_by_value(plan.model());
-        Ok(Self { plan, shapes, by_value })
+        Ok(Self { plan, shapes, by_value, agreements })
     }
 
     /// The constants of the compiled graph, by address, and their bytes; packed ones included.

@@ -15,6 +15,7 @@ use super::{
         EngineError, InputBuffer, Limits, OutputData, OutputView, Session,
         guard::{caught, error_text},
     },
+    agreement,
     dtype::{datum_of, reported},
     plan::{Code, Compiled},
     sizes,
@@ -197,7 +198,7 @@ impl Running {
         Ok(symbols)
     }
 
-    /// Refuses shapes that would make tensors which are too large.
+    /// Refuses shapes that would make tensors which are too large, and such as do not go together.
     fn check(&mut self, shapes: Vec<Shape>) -> Result<(), EngineError> {
         if self.checked.contains(&shapes) {
             return Ok(());
@@ -205,6 +206,7 @@ impl Running {
         let fail = |error| EngineError::new(error_text(&error));
         let symbols = self.symbols(shapes.iter().map(|shape| &shape[..])).map_err(fail)?;
         sizes::check(self.compiled.plan.model(), &symbols).map_err(fail)?;
+        agreement::check(&self.compiled.agreements, &symbols).map_err(fail)?;
         self.checked.truncate(CHECKED_SHAPES - 1);
         self.checked.insert(0, shapes);
         Ok(())

@@ -18,7 +18,7 @@ use tract_onnx::{
 
 use super::{
     super::{LoadError, guard::error_text, onnx_fixes},
-    probing,
+    agreement, probing,
     probing::Probed,
     sizes,
 };
@@ -83,7 +83,7 @@ pub(super) fn typed(onnx: &Onnx, proto: &ModelProto) -> Result<Typed, LoadError>
 
 fn once(onnx: &Onnx, proto: &ModelProto, reading: Reading) -> TractResult<Once> {
     let (model, rows) = parse(onnx, proto, reading)?;
-    let graph = declutter(model)?;
+    let graph = agreement::settled(declutter(model)?, rows.as_ref())?;
     if let Some(rows) = &rows {
         check_substitution(&graph, rows)?;
     }
