@@ -127,6 +127,8 @@ impl Kernel for Imputer {
 
     fn run(&self, input: &Tensor) -> TractResult<TVec<Tensor>> {
         let (_, features) = table(input)?;
+        let count = self.count();
+        ensure!(count == 1 || features == count, "expected {count} features, got {features}");
         let input = input.cast_to_dt(self.datum())?;
         let values = input.try_as_plain_ram()?;
         let imputed = match self {

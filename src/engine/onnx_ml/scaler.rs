@@ -67,6 +67,13 @@ impl Expansion for Scaler {
         check_output_arity(outputs, 1)?;
         s.equals(&outputs[0].datum_type, DatumType::F32)?;
         s.equals(&outputs[0].shape, &inputs[0].shape)?;
+        s.given(&inputs[0].rank, move |s, rank| {
+            // Where the model leaves the number of features open, this is where it is learnt.
+            match usize::try_from(rank)? {
+                rank @ 1..=2 if self.scale.len() > 1 => s.equals(&inputs[0].shape[rank - 1], self.scale.len().to_dim()),
+                _ => Ok(()),
+            }
+        })?;
         s.given(&inputs[0].shape, move |_, shape| self.axis(&shape).map(drop))
     }
 

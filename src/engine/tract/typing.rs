@@ -7,10 +7,9 @@ use std::collections::HashMap;
 use tract_onnx::{
     Onnx,
     pb::ModelProto,
-    prelude::{Framework as _, InferenceModelExt as _, Symbol, SymbolValues, TDim, TractResult, TypedModel},
+    prelude::{Framework as _, InferenceModelExt as _, Symbol, SymbolValues, TDim, TVec, TractResult, TypedModel},
     tract_hir::{
-        infer::Factoid as _,
-        infer::InferenceModel,
+        infer::{DimFact, Factoid as _, InferenceModel, ShapeFactoid},
         internal::{ToDim as _, ensure},
         tract_core::ops::scan::Scan,
     },
@@ -135,11 +134,16 @@ fn name_dimensions(model: &mut InferenceModel, one_batch: bool) -> TractResult<O
         [only] => only.clone(),
         _ => model.symbols.new_with_prefix("N"),
     };
+    let learnt = learnt_sizes(model)?;
     let mut same = !model.inputs.is_empty();
     for input in 0..model.inputs.len() {
         let mut fact = model.input_fact(input)?.clone();
         let dims: Vec<_> = fact.shape.dims().cloned().collect();
         for (axis, dim) in dims.iter().enumerate() {
+            if let Some(size) = learnt.get(&(input, axis)) {
+                fact.shape.set_dim(axis, size.clone());
+                continue;
+            }
             let named = dim.concretize();
             let symbolic = named.as_ref().is_some_and(|dim| dim.as_i64().is_none());
             if axis == 0 && (named.is_none() || (one_batch && symbolic)) {
@@ -155,6 +159,38 @@ fn name_dimensions(model: &mut InferenceModel, one_batch: bool) -> TractResult<O
         model.set_input_fact(input, fact)?;
     }
     Ok(same.then_some(shared))
+}
+
+/// Sizes that the graph leaves no choice about, by input and axis, where the model does not say them: exporters leave the number
+/// of features open although every weight knows it. Rows are left alone.
+fn learnt_sizes(model: &InferenceModel) -> TractResult<HashMap<(usize, usize), TDim>> {
+    let mut trial = model.clone();
+    let mut open = Vec::new();
+    for input in 0..trial.inputs.len() {
+        let mut fact = trial.input_fact(input)?.clone();
+        if fact.shape.rank().concretize().is_none() {
+            continue;
+        }
+        let mut dims: TVec<_> = fact.shape.dims().cloned().collect();
+        for (axis, dim) in dims.iter_mut().enumerate().skip(1) {
+            if dim.concretize().is_none_or(|dim| dim.as_i64().is_none()) {
+                *dim = DimFact::Any;
+                open.push((input, axis));
+            }
+        }
+        fact.shape = ShapeFactoid::closed(dims);
+        trial.set_input_fact(input, fact)?;
+    }
+    if open.is_empty() {
+        return Ok(HashMap::new());
+    }
+    // Where something does not go together, what was learnt until then holds all the same, and the graph will be refused for it.
+    let _ = trial.analyse(true);
+    let learnt = open.into_iter().filter_map(|(input, axis)| {
+        let size = trial.input_fact(input).ok()?.shape.dim(axis)?.concretize()?;
+        size.as_i64().map(|_| ((input, axis), size))
+    });
+    Ok(learnt.collect())
 }
 
 /// The distinct symbols that inputs declare as their first dimension.

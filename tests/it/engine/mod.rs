@@ -27,6 +27,7 @@ mod mutants;
 mod onnxruntime;
 mod refusals;
 mod sessions;
+mod widths;
 
 const LIMITS: Limits = Limits { max_output_bytes: 1 << 28 };
 
