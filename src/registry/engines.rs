@@ -15,7 +15,7 @@ use super::{
     trial::{self, Compared, Costs, Trial},
 };
 use crate::{
-    engine::{Engine, LoadError, LoadProbe},
+    engine::{Engine, LoadError, LoadProbe, Model as _},
     types::{BatchLimit, EngineChoice},
 };
 
@@ -149,7 +149,8 @@ impl Engines {
         }
     }
 
-    fn faster(&self, panel: &mut Panel<'_>, ours: Candidate, theirs: Candidate) -> Chosen {
+    fn faster(&self, panel: &mut Panel<'_>, ours: Candidate, mut theirs: Candidate) -> Chosen {
+        theirs.model.narrow(ours.model.signature());
         let limit = match panel.goods.order.config.spec.batching.max_batch_size {
             BatchLimit::Auto => usize::MAX,
             BatchLimit::Rows(rows) => rows,

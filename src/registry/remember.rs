@@ -15,13 +15,25 @@ type Plans = BTreeMap<Option<usize>, Arc<dyn Plan>>;
 /// A model with a memory.
 pub(super) struct Remembering {
     model: Box<dyn Model>,
+    signature: Signature,
     /// `None` once it forgets.
     plans: Mutex<Option<Plans>>,
 }
 
 impl Remembering {
     pub(super) fn new(model: Box<dyn Model>) -> Self {
-        Self { model, plans: Mutex::new(Some(BTreeMap::new())) }
+        let signature = model.signature().clone();
+        Self { model, signature, plans: Mutex::new(Some(BTreeMap::new())) }
+    }
+
+    /// Takes over the sizes of inputs that another engine knows of the same file and this one leaves open: requests that do not
+    /// fit them are refused, whatever this engine would make of them.
+    pub(super) fn narrow(&mut self, other: &Signature) {
+        for (spec, known) in self.signature.inputs.iter_mut().zip(&other.inputs) {
+            for (size, known) in spec.shape.iter_mut().zip(&known.shape) {
+                *size = size.or(*known);
+            }
+        }
     }
 
     /// Lets go of the plans and remembers nothing from now on.
@@ -33,7 +45,7 @@ impl Remembering {
 // Every method is passed on, those with a default as well.
 impl Model for Remembering {
     fn signature(&self) -> &Signature {
-        self.model.signature()
+        &self.signature
     }
 
     fn order_dependent(&self) -> Vec<String> {
@@ -63,6 +75,20 @@ impl fmt::Debug for Remembering {
 mod tests {
     use super::*;
     use crate::engine::fake::{FakeEngine, Script};
+
+    #[test]
+    fn sizes_that_another_engine_knows_are_taken_over() {
+        let mut model = Remembering::new(FakeEngine::new(Script::default(), 1).model());
+        let own = model.signature().clone();
+        let mut other = own.clone();
+        other.inputs[0].shape.fill(Some(7));
+        model.narrow(&other);
+        let narrowed: Vec<_> = own.inputs[0].shape.iter().map(|size| size.or(Some(7))).collect();
+        assert_eq!(model.signature().inputs[0].shape, narrowed);
+        assert_ne!(narrowed, own.inputs[0].shape, "something was open");
+        model.narrow(&own);
+        assert_eq!(model.signature().inputs[0].shape, narrowed, "nothing is opened again");
+    }
 
     #[test]
     fn sizes_are_compiled_once_until_it_forgets() {
