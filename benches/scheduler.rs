@@ -109,6 +109,7 @@ fn turns(c: &mut Criterion) {
         enough: policy::enough_rows(&BatchingSpec::default(), 64),
         oldest: now,
         delay: Duration::ZERO,
+        latest: None,
         running: 0,
         parallel: 2,
         cost: Duration::from_micros(100 + i % 7 * 300),

@@ -1,7 +1,8 @@
 //! Which servable a free worker serves next: a pure function of what waits and of the time. Deficit round robin (Shreedhar and
 //! Varghese, 1995) over servables whose batch is due, counted in measured time, so that each gets the same share of the workers
 //! whatever its batches cost. A servable that has been asked to wait for a fuller batch is due when it is full enough or old
-//! enough. A slow servable leaves the last free worker to the others while they have traffic.
+//! enough, or when a deadline in it leaves no more time. A slow servable leaves the last free worker to the
+//! others while they have traffic.
 
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,9 @@ pub(crate) const SLOW: Duration = Duration::from_millis(20);
 /// For so long after another servable's last request a slow one leaves the last free worker alone.
 pub(crate) const QUIET: Duration = Duration::from_secs(1);
 
+/// A batch that waits for more rows begins so much, and a quarter of what it takes, before its deadline requires.
+const RESERVE: Duration = Duration::from_millis(2);
+
 /// What the policy sees of one servable with waiting work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct View {
@@ -25,6 +29,8 @@ pub(crate) struct View {
     pub(crate) oldest: Instant,
     /// How long it may wait for more.
     pub(crate) delay: Duration,
+    /// When it has to run at the latest for all of them to be answered in time; `None` where they have all the time.
+    pub(crate) latest: Option<Instant>,
     /// Batches that run now.
     pub(crate) running: usize,
     /// Batches that may run at once.
@@ -94,6 +100,7 @@ fn due(view: &View, hands: Hands) -> Option<Instant> {
         return None;
     }
     let full = if view.rows >= view.enough { view.oldest } else { view.oldest + view.delay };
+    let full = view.latest.map_or(full, |latest| full.min(latest));
     // With a single worker there is none to be left to the others: then turns alone are fair.
     let last = hands.free <= 1 && hands.all > 1 && view.cost > SLOW;
     Some(if last { view.others.map_or(full, |others| full.max(others + QUIET)) } else { full })
@@ -102,6 +109,11 @@ fn due(view: &View, hands: Hands) -> Option<Instant> {
 fn rounds(view: &View) -> u32 {
     let lacks = signed(view.cost).saturating_sub(view.deficit);
     u32::try_from(lacks.max(0).saturating_add(QUANTUM - 1) / QUANTUM).unwrap_or(u32::MAX)
+}
+
+/// When a batch that takes so long must begin to end by a deadline; `None` when it is too late for that anyway.
+pub(crate) fn latest_start(deadline: Instant, cost: Duration) -> Option<Instant> {
+    deadline.checked_sub(cost.saturating_add(cost / 4).saturating_add(RESERVE))
 }
 
 /// A time as the round robin counts it, in nanoseconds.

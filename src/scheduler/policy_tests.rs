@@ -12,6 +12,7 @@ fn view(now: Instant, rows: usize) -> View {
         enough: 8,
         oldest: now,
         delay: Duration::ZERO,
+        latest: None,
         running: 0,
         parallel: 2,
         cost: Duration::ZERO,
@@ -42,6 +43,20 @@ fn waits_for_a_fuller_batch_only_as_long_as_asked() {
     assert_eq!(pick([View { rows: 8, ..waiting }].into_iter(), TWO, now), run(0));
     let other = View { delay: delay / 2, ..waiting };
     assert_eq!(pick([waiting, other].into_iter(), TWO, now), Pick::Wait(now + delay / 2));
+}
+
+#[test]
+fn nobody_waits_for_a_fuller_batch_longer_than_his_deadline_allows() {
+    let now = Instant::now();
+    let (ms, day) = (Duration::from_millis, Duration::from_secs(86_400));
+    let latest = latest_start(now + day, ms(100)).unwrap();
+    assert_eq!(latest, now + day - ms(127), "a quarter more than it takes, and a bit");
+    let waiting = View { delay: day, latest: Some(latest), ..view(now, 3) };
+    assert_eq!(pick([waiting].into_iter(), TWO, now), Pick::Wait(latest));
+    assert_eq!(pick([waiting].into_iter(), TWO, latest), run(0));
+    let soon = View { delay: ms(1), ..waiting };
+    assert_eq!(pick([soon].into_iter(), TWO, now), Pick::Wait(now + ms(1)), "no longer than asked for either");
+    assert_eq!(pick([View { rows: 8, ..waiting }].into_iter(), TWO, now), run(0));
 }
 
 #[test]

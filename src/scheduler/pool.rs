@@ -339,11 +339,17 @@ impl State {
 
 impl PoolLane {
     fn view(&self, recent: &Recent) -> View {
+        let oldest = self.queue.oldest().unwrap_or_else(Instant::now);
+        let (rows, delay) = (self.queue.rows(), self.core.batching.max_queue_delay);
+        let enough = policy::enough_rows(&self.core.batching, self.core.tariff.limit());
+        // Deadlines matter to a batch that waits for more only; few rows wait then.
+        let deadline = if rows < enough && !delay.is_zero() { self.queue.earliest_deadline() } else { None };
         View {
-            rows: self.queue.rows(),
-            enough: policy::enough_rows(&self.core.batching, self.core.tariff.limit()),
-            oldest: self.queue.oldest().unwrap_or_else(Instant::now),
-            delay: self.core.batching.max_queue_delay,
+            rows,
+            enough,
+            oldest,
+            delay,
+            latest: deadline.map(|at| policy::latest_start(at, self.next).unwrap_or(oldest)),
             running: self.running,
             parallel: self.core.parallel,
             cost: self.next,

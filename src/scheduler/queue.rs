@@ -120,6 +120,11 @@ impl<T: Waiting> Queue<T> {
         self.flows.iter().filter_map(|flow| flow.items.front()).map(Waiting::queued).min()
     }
 
+    /// The earliest deadline of all that waits.
+    pub(crate) fn earliest_deadline(&self) -> Option<Instant> {
+        self.flows.iter().flat_map(|flow| &flow.items).filter_map(Waiting::deadline).min()
+    }
+
     /// Removes the next batch: the first piece still worth running and those behind it that have its key, at most `limit` rows.
     /// A first piece of more rows than the limit is taken alone.
     pub(crate) fn take(&mut self, choice: Choice<'_>) -> Taken<T> {
