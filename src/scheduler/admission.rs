@@ -88,7 +88,7 @@ impl Core {
             Place::Pool(load) => {
                 let own = cost(waiting);
                 let slow = cost(rows.min(self.piece(rows))) > SLOW;
-                load.wait(&Ask { ahead, own, alone, parallel: self.parallel, slow }, now)
+                load.wait(&Ask { ahead, own, alone, parallel: self.parallel, key: self.key, slow }, now)
             }
         };
         if wait.saturating_add(alone) <= left {

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::policy::Hands;
+use super::policy::{self, Hands, Recent};
 use crate::types::nanos;
 
 /// This part of an estimated wait is added to it: estimates err, and neither a request that has not been read yet nor an answer
@@ -26,6 +26,8 @@ pub(crate) struct Sight {
     pub(crate) soonest: Option<Instant>,
     /// How much longer a worker takes from batch to batch than the batches are said to take.
     pub(crate) pace: Pace,
+    /// Who was last asked for something.
+    pub(crate) recent: Recent,
 }
 
 /// How much longer a worker that is never idle takes from the beginning of a batch to that of the next than the batch is said
@@ -71,6 +73,9 @@ pub(crate) struct Load {
     /// Nanoseconds after the epoch; 0 = nothing runs.
     soonest: AtomicU64,
     pace: AtomicU64,
+    /// Key and time of the servable that was last asked, and the time of another before it; times as above, 0 = none was.
+    last: (AtomicU64, AtomicU64),
+    before: AtomicU64,
 }
 
 /// What a request adds to the load.
@@ -84,7 +89,9 @@ pub(crate) struct Ask {
     pub(crate) alone: Duration,
     /// Workers that its servable may have at once.
     pub(crate) parallel: usize,
-    /// Its servable leaves the last free worker to others.
+    /// Its servable.
+    pub(crate) key: u64,
+    /// Its servable leaves the last free worker to others while they have traffic.
     pub(crate) slow: bool,
 }
 
@@ -98,6 +105,8 @@ impl Load {
             active: AtomicUsize::new(0),
             soonest: AtomicU64::new(0),
             pace: AtomicU64::new(Pace::EVEN.0),
+            last: Default::default(),
+            before: AtomicU64::new(0),
         }
     }
 
@@ -106,9 +115,13 @@ impl Load {
         self.all.store(sight.hands.all, Relaxed);
         self.waiting.store(sight.waiting, Relaxed);
         self.active.store(sight.active, Relaxed);
-        let soonest = sight.soonest.map_or(0, |at| nanos(at.saturating_duration_since(self.epoch)).max(1));
-        self.soonest.store(soonest, Relaxed);
+        let stamp = |at: Instant| nanos(at.saturating_duration_since(self.epoch)).max(1);
+        self.soonest.store(sight.soonest.map_or(0, stamp), Relaxed);
         self.pace.store(sight.pace.0, Relaxed);
+        let (key, last) = sight.recent.last.map_or((0, 0), |(key, at)| (key, stamp(at)));
+        self.last.0.store(key, Relaxed);
+        self.last.1.store(last, Relaxed);
+        self.before.store(sight.recent.before.map_or(0, stamp), Relaxed);
     }
 
     /// Batches that run.
@@ -118,27 +131,31 @@ impl Load {
 
     /// How long a request would probably wait until a worker takes it.
     pub(crate) fn wait(&self, ask: &Ask, now: Instant) -> Duration {
+        let time = |stamp: &AtomicU64| match stamp.load(Relaxed) {
+            0 => None,
+            nanos => Some(self.epoch + Duration::from_nanos(nanos)),
+        };
+        let last = time(&self.last.1).map(|at| (self.last.0.load(Relaxed), at));
         let sight = Sight {
             hands: Hands { free: self.free.load(Relaxed), all: self.all.load(Relaxed) },
             waiting: self.waiting.load(Relaxed),
             active: self.active.load(Relaxed),
-            soonest: match self.soonest.load(Relaxed) {
-                0 => None,
-                nanos => Some(self.epoch + Duration::from_nanos(nanos)),
-            },
+            soonest: time(&self.soonest),
             pace: Pace(self.pace.load(Relaxed)),
+            recent: Recent { last, before: time(&self.before) },
         };
         estimate(&sight, ask, now)
     }
 }
 
-/// How long a request would probably wait until a worker takes it: nothing while a worker that it may have is free and nothing
-/// is ahead of it; else until the next worker is free, and then for what is ahead of it and for the others' share. In the time
+/// How long a request would probably wait until a worker takes it: nothing while a worker that the policy lets it have is
+/// free and nothing is ahead of it; else until the next worker is free, and then for what is ahead of it and for the others' share. In the time
 /// that its servable gets for what is ahead and for the request itself, each of the other servables that have work gets as
 /// much, and no more than it has. All that at the pace that batches have had lately, and [`RESERVE`] is added: who is let in
 /// should be answered.
 pub(crate) fn estimate(sight: &Sight, ask: &Ask, now: Instant) -> Duration {
-    let last = usize::from(ask.slow && sight.hands.all > 1);
+    let left = policy::left_until(sight.hands.all, ask.slow, sight.recent.other_than(ask.key));
+    let last = usize::from(left.is_some_and(|until| until > now));
     if ask.ahead.is_zero() && sight.hands.free > last {
         return Duration::ZERO;
     }
@@ -171,10 +188,11 @@ mod tests {
     }
 
     fn sight(free: usize, waiting: Duration, active: usize) -> Sight {
-        Sight { hands: Hands { free, all: 2 }, waiting: nanos(waiting), active, soonest: None, pace: Pace::EVEN }
+        let (hands, recent) = (Hands { free, all: 2 }, Recent::default());
+        Sight { hands, waiting: nanos(waiting), active, soonest: None, pace: Pace::EVEN, recent }
     }
 
-    const ASK: Ask = Ask { ahead: Duration::ZERO, own: Duration::ZERO, alone: ms(2), parallel: 2, slow: false };
+    const ASK: Ask = Ask { ahead: Duration::ZERO, own: Duration::ZERO, alone: ms(2), parallel: 2, key: 1, slow: false };
 
     #[test]
     fn waiting_is_estimated() {
@@ -188,8 +206,28 @@ mod tests {
         // Another servable has a second's work: of that, only as much as this one has is in the way.
         assert_eq!(estimate(&sight(0, ms(1016), 2), &queue, now), (ms(16) / 2 + ms(18) / 2) * 5 / 4);
         assert_eq!(estimate(&sight(0, ms(4), 1), &ASK, now), (ms(2) / 2) * 5 / 4);
-        let slow = Ask { slow: true, ..ASK };
-        assert_eq!(estimate(&Sight { soonest: Some(now + ms(8)), ..sight(1, ms(0), 0) }, &slow, now), ms(10));
+    }
+
+    #[test]
+    fn a_slow_servable_is_told_to_wait_for_the_last_worker_only_while_it_is_kept_for_others() {
+        let now = Instant::now();
+        let (slow, load) = (Ask { slow: true, ..ASK }, Load::new(2));
+        let wait = |last: &[(u64, Instant)], ask: &Ask, now| {
+            let mut recent = Recent::default();
+            last.iter().for_each(|(key, at)| recent.note(*key, *at));
+            let sight = Sight { soonest: Some(now + ms(8)), recent, ..sight(1, ms(0), 0) };
+            load.publish(&sight);
+            assert_eq!(load.wait(ask, now), estimate(&sight, ask, now), "nothing is lost on the way");
+            estimate(&sight, ask, now)
+        };
+        // The load knows no times before its own beginning.
+        let now = now + ms(1000);
+        assert_eq!(wait(&[], &slow, now), ms(0), "nobody else has been asked");
+        assert_eq!(wait(&[(1, now)], &slow, now), ms(0), "only itself");
+        assert_eq!(wait(&[(2, now)], &slow, now), ms(10), "another one is fast");
+        assert_eq!(wait(&[(2, now), (1, now)], &slow, now), ms(10));
+        assert_eq!(wait(&[(2, now)], &ASK, now), ms(0), "fast itself");
+        assert_eq!(wait(&[(2, now)], &slow, now + policy::QUIET), ms(0), "the other has been quiet");
     }
 
     #[test]

@@ -103,6 +103,21 @@ async fn more_parallel_batches_than_workers_let_in_no_more() {
     f.scheduler.shutdown();
 }
 
+#[tokio::test]
+async fn a_slow_model_that_is_alone_is_let_in_beside_an_idle_worker() {
+    // Runs take no time; what they are said to take is far beyond what a slow machine can add.
+    let long: fn(usize) -> Duration = |rows| Duration::from_secs(1000 * rows as u64);
+    let f = with_lane(SchedulerOptions { costs: Some(long), ..slow(2) }, batching(1), Merging::Proved);
+    f.warm().await;
+    let blocker = f.block().await;
+    let second = spawn(&f, 1.0, 1, within(Duration::from_secs(1500)));
+    until("the other worker runs it", || f.script.running() == 2 || second.is_finished()).await;
+    f.script.open();
+    right(1.0, 1, &second.await.unwrap().unwrap());
+    blocker.await.unwrap().unwrap();
+    f.scheduler.shutdown();
+}
+
 /// A second servable of the same scheduler.
 async fn another(f: &Fixture) -> Lane {
     let id = ServableId { model: ModelName::parse("other").unwrap(), version: Version::ONE };

@@ -101,9 +101,14 @@ fn due(view: &View, hands: Hands) -> Option<Instant> {
     }
     let full = if view.rows >= view.enough { view.oldest } else { view.oldest + view.delay };
     let full = view.latest.map_or(full, |latest| full.min(latest));
-    // With a single worker there is none to be left to the others: then turns alone are fair.
-    let last = hands.free <= 1 && hands.all > 1 && view.cost > SLOW;
-    Some(if last { view.others.map_or(full, |others| full.max(others + QUIET)) } else { full })
+    let left = if hands.free <= 1 { left_until(hands.all, view.cost > SLOW, view.others) } else { None };
+    Some(left.map_or(full, |until| full.max(until)))
+}
+
+/// Until when a servable leaves the last free of so many workers to the others, of which a fast one was last asked at a time;
+/// `None` when it does not. With a single worker there is none to be left: then turns alone are fair.
+pub(crate) fn left_until(workers: usize, slow: bool, others: Option<Instant>) -> Option<Instant> {
+    others.filter(|_| slow && workers > 1).map(|at| at + QUIET)
 }
 
 fn rounds(view: &View) -> u32 {
@@ -134,8 +139,9 @@ pub(crate) fn enough_rows(batching: &BatchingSpec, limit: usize) -> usize {
 /// Which servables were last asked for something: the last, and the last before it that was another.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Recent {
-    last: Option<(u64, Instant)>,
-    before: Option<Instant>,
+    /// Key and time of the last.
+    pub(crate) last: Option<(u64, Instant)>,
+    pub(crate) before: Option<Instant>,
 }
 
 impl Recent {

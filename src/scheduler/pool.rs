@@ -242,6 +242,7 @@ impl State {
             active: self.ready.len(),
             soonest: runs.map(|run| run.since + run.expected).min(),
             pace: self.pace,
+            recent: self.recent,
         }
     }
 
