@@ -79,6 +79,13 @@ impl Keys {
     /// When the tensor is of another type.
     pub(super) fn find(&self, input: &Tensor) -> TractResult<Vec<Option<usize>>> {
         match self {
+            Self::Ints(places) if input.datum_type().is_float() => {
+                let input = input.cast_to::<f64>()?;
+                let input = input.try_as_plain_ram()?;
+                // What is not a number is none of them, and not 0.
+                let find = |value: &f64| if value.is_nan() { None } else { places.get(&(*value as i64)).copied() };
+                Ok(input.as_slice::<f64>()?.iter().map(find).collect())
+            }
             Self::Ints(places) => {
                 let input = input.cast_to::<i64>()?;
                 let input = input.try_as_plain_ram()?;
@@ -115,5 +122,11 @@ mod tests {
         let texts = ["a", "", "b", "a"].map(str::to_owned);
         let input = tensor1(&["b".to_owned(), "a".to_owned()]);
         assert_eq!(Keys::strings(texts, Twice::Last).find(&input).unwrap(), [Some(2), Some(3)]);
+    }
+
+    #[test]
+    fn what_is_no_number_is_not_zero() {
+        let input = tensor1(&[f32::NAN, 0.0, 1.9, f32::INFINITY]);
+        assert_eq!(Keys::ints([0, 1], Twice::First).find(&input).unwrap(), [None, Some(0), Some(1), None]);
     }
 }
