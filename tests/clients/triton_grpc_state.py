@@ -105,7 +105,7 @@ def statistics():
 def settings():
     assert "log_info" in client.get_log_settings().settings
     assert "trace_level" in client.get_trace_settings().settings
-    refused(InferenceServerException, lambda: client.update_log_settings({"log_verbose_level": 1}), "UNAVAILABLE", "ops")
+    refused(InferenceServerException, lambda: client.update_log_settings({"log_verbose_level": 1}), "UNAVAILABLE", "--log-level")
 
 
 # ---- deadlines, cancellation, errors -----------------------------------------------------------------------------

@@ -112,8 +112,8 @@ def statistics():
 def settings():
     assert "log_info" in client.get_log_settings()
     assert "trace_level" in client.get_trace_settings()
-    refused(InferenceServerException, lambda: client.update_log_settings({"log_verbose_level": 1}), "503", "ops")
-    refused(InferenceServerException, lambda: client.update_trace_settings(settings={"trace_rate": "1"}), "503", "ops")
+    refused(InferenceServerException, lambda: client.update_log_settings({"log_verbose_level": 1}), "503", "--log-level")
+    refused(InferenceServerException, lambda: client.update_trace_settings(settings={"trace_rate": "1"}), "503", "--log-level")
 
 
 # ---- errors ------------------------------------------------------------------------------------------------------
