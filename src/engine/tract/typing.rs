@@ -164,10 +164,9 @@ fn name_dimensions(model: &mut InferenceModel, one_batch: bool) -> TractResult<O
 /// Sizes that the graph leaves no choice about, by input and axis, where the model does not say them: exporters leave the number
 /// of features open although every weight knows it. Rows are left alone.
 fn learnt_sizes(model: &InferenceModel) -> TractResult<HashMap<(usize, usize), TDim>> {
-    let mut trial = model.clone();
-    let mut open = Vec::new();
-    for input in 0..trial.inputs.len() {
-        let mut fact = trial.input_fact(input)?.clone();
+    let (mut open, mut facts) = (Vec::new(), Vec::new());
+    for input in 0..model.inputs.len() {
+        let mut fact = model.input_fact(input)?.clone();
         if fact.shape.rank().concretize().is_none() {
             continue;
         }
@@ -179,10 +178,14 @@ fn learnt_sizes(model: &InferenceModel) -> TractResult<HashMap<(usize, usize), T
             }
         }
         fact.shape = ShapeFactoid::closed(dims);
-        trial.set_input_fact(input, fact)?;
+        facts.push((input, fact));
     }
     if open.is_empty() {
         return Ok(HashMap::new());
+    }
+    let mut trial = model.clone();
+    for (input, fact) in facts {
+        trial.set_input_fact(input, fact)?;
     }
     // Where something does not go together, what was learnt until then holds all the same, and the graph will be refused for it.
     let _ = trial.analyse(true);
