@@ -39,7 +39,7 @@ pub(super) async fn run<A>(
     decode: impl FnOnce(RequestContext, &mut String) -> Result<(InferRequest, ReplyForm), Error>,
     encode: impl FnOnce(&InferResponse, &ReplyForm) -> Result<A, Error>,
 ) -> Result<Done<A>, Error> {
-    let begun = begin(gateway, origin, decode)?;
+    let begun = begin(gateway, gateway.begin(origin.protocol), origin, decode)?;
     let (mut ticket, form) = (begun.ticket, begun.form);
     let outcome = gateway.answer(begun.asked, &mut ticket).await;
     end(ticket, &form, outcome, encode)
@@ -52,23 +52,12 @@ pub(super) struct Begun<'g> {
     pub(super) asked: Asked,
 }
 
-/// Everything before the wait. It is no part of the future, which would carry the request along for its whole life.
+/// Everything before the wait, in an account that is open already. It is no part of the future, which would carry the request
+/// along for its whole life.
 ///
 /// # Errors
 /// As [`run`].
-pub(super) fn begin(
-    gateway: &Gateway,
-    origin: Origin,
-    decode: impl FnOnce(RequestContext, &mut String) -> Result<(InferRequest, ReplyForm), Error>,
-) -> Result<Begun<'_>, Error> {
-    begin_with(gateway, gateway.begin(origin.protocol), origin, decode)
-}
-
-/// The same, with an account that is open already.
-///
-/// # Errors
-/// As [`run`].
-pub(super) fn begin_with<'g>(
+pub(super) fn begin<'g>(
     gateway: &'g Gateway,
     mut ticket: Ticket<'g>,
     origin: Origin,

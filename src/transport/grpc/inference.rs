@@ -71,7 +71,7 @@ fn begin<'g>(gateway: &'g Gateway, call: &Call, bytes: Bytes, headers: HeaderMap
         return Ok(Begun { ticket, form: ReplyForm::raw(), asked });
     }
     let origin = Origin { protocol: Protocol::Grpc, deadline: call.deadline, headers };
-    infer::begin_with(gateway, ticket, origin, |context, name| grpc::read(plain, &bytes, context, name))
+    infer::begin(gateway, ticket, origin, |context, name| grpc::read(plain, &bytes, context, name))
 }
 
 /// Every other method.

@@ -68,7 +68,7 @@ fn begin<'g>(
     {
         return Ok(Begun { ticket, form: form.clone(), asked });
     }
-    infer::begin_with(gateway, ticket, origin, |context, name| {
+    infer::begin(gateway, ticket, origin, |context, name| {
         let signature = || Ok(gateway.metadata(&target.name, &VersionRef::parse(&target.version)?)?.signature);
         let request = body.and_then(|body| body.request(context, signature));
         request.inspect_err(|_| name.push_str(&target.name))
