@@ -156,7 +156,7 @@ impl Output {
 }
 
 /// The sizes of an output, when all are known before a run.
-fn known_shape(spec: &TensorSpec, rows: Option<usize>) -> Option<Shape> {
+pub(super) fn known_shape(spec: &TensorSpec, rows: Option<usize>) -> Option<Shape> {
     let size = |(axis, dim): (usize, &Option<usize>)| if axis == 0 { dim.or(rows) } else { *dim };
     spec.shape.iter().enumerate().map(size).collect()
 }

@@ -11,6 +11,7 @@ use ort::{
 use super::{
     super::{Artifact, ArtifactKind, Engine, EngineError, Limits, LoadError, Model, Plan, Session, guard},
     NAME,
+    answers::known_shape,
     graph::{Claim, prepare},
     pool::{Pool, Source},
     probing::{self, Seen},
@@ -100,9 +101,8 @@ impl Plan for OnnxRuntimePlan {
 fn known_bytes(signature: &Signature, rows: Option<usize>) -> usize {
     let rows = rows.filter(|_| signature.batch == Batch::Rows);
     let bytes = |spec: &TensorSpec| {
-        let mut dims = spec.shape.iter().enumerate().map(|(axis, dim)| if axis == 0 { dim.or(rows) } else { *dim });
         let size = spec.dtype.size().unwrap_or(size_of::<String>());
-        dims.try_fold(size, |bytes: usize, dim| Some(bytes.saturating_mul(dim?)))
+        Some(known_shape(spec, rows)?.into_iter().fold(size, usize::saturating_mul))
     };
     signature.outputs.iter().filter_map(bytes).fold(0, usize::saturating_add)
 }
