@@ -1,5 +1,5 @@
 //! ONNX files made in code, of graphs that nobody should have lying about as files: every test that looks at all of those would
-//! load them. Used by `failing`, `load_probe` and `engine::refusals`.
+//! load them. Used by `failing`, `load_probe`, `engine::refusals` and `engine::widths`.
 
 use prost::Message as _;
 use tract_onnx::pb::{
@@ -46,6 +46,12 @@ pub(crate) fn int(name: &str, i: i64) -> AttributeProto {
 pub(crate) fn ints(name: &str, ints: &[i64]) -> AttributeProto {
     let (name, r#type) = (name.to_owned(), AttributeType::Ints as i32);
     AttributeProto { name, r#type, ints: ints.into(), ..AttributeProto::default() }
+}
+
+/// An attribute of several floats.
+pub(crate) fn reals(name: &str, floats: &[f32]) -> AttributeProto {
+    let (name, r#type) = (name.to_owned(), AttributeType::Floats as i32);
+    AttributeProto { name, r#type, floats: floats.into(), ..AttributeProto::default() }
 }
 
 /// A constant vector of INT64.

@@ -1,15 +1,13 @@
 //! Models that leave the width of their rows open. The weights know it: what does not fit them is refused, never read beyond its
 //! end.
 
-use tract_onnx::pb::{
-    AttributeProto, NodeProto, ValueInfoProto, attribute_proto::AttributeType, tensor_proto::DataType,
-};
+use tract_onnx::pb::{NodeProto, ValueInfoProto, tensor_proto::DataType};
 
 use super::{
     manners::{fill, plain},
     *,
 };
-use crate::onnx::{file, floats, node, value};
+use crate::onnx::{file, floats, node, reals, value};
 
 /// Weights of one.
 const WIDTH: usize = 64;
@@ -33,13 +31,8 @@ fn made(nodes: Vec<NodeProto>, width: Option<&str>) -> Box<dyn Model> {
 }
 
 fn learned(operator: &str, attributes: &[(&str, f32)]) -> NodeProto {
-    let attribute = |(name, value): &(&str, f32)| AttributeProto {
-        name: (*name).to_owned(),
-        r#type: AttributeType::Floats as i32,
-        floats: vec![*value; WIDTH],
-        ..AttributeProto::default()
-    };
-    let mut node = node(operator, &["x"], "y", attributes.iter().map(attribute).collect());
+    let attributes = attributes.iter().map(|(name, value)| reals(name, &[*value; WIDTH])).collect();
+    let mut node = node(operator, &["x"], "y", attributes);
     node.domain = "ai.onnx.ml".to_owned();
     node
 }
