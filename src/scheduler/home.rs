@@ -218,11 +218,11 @@ pub(crate) fn send_home(finished: Vec<Finished>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scheduler::tests::IoThread;
 
     #[tokio::test]
     async fn requests_that_came_together_will_do_so_again() {
-        let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
-        Home::install(&tracker, stop.clone());
+        let thread = IoThread::here();
         let (guests, home) = (Guests::current(), Home::current().unwrap());
         let one_by_one = |count| {
             let lone = |_| {
@@ -251,8 +251,6 @@ mod tests {
         Guests::turn();
         guests.came().forget();
         assert_eq!(one_by_one(1), [true], "what was none keeps nobody company");
-        stop.cancel();
-        tracker.close();
-        tracker.wait().await;
+        thread.leave().await;
     }
 }

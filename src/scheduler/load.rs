@@ -148,11 +148,11 @@ impl Load {
     }
 }
 
-/// How long a request would probably wait until a worker takes it: nothing while a worker that the policy lets it have is
-/// free and nothing is ahead of it; else until the next worker is free, and then for what is ahead of it and for the others' share. In the time
-/// that its servable gets for what is ahead and for the request itself, each of the other servables that have work gets as
-/// much, and no more than it has. All that at the pace that batches have had lately, and [`RESERVE`] is added: who is let in
-/// should be answered.
+/// How long a request would probably wait until a worker takes it: nothing while a worker that the policy lets it have is free
+/// and nothing is ahead of it; else until the next worker is free, and then for what is ahead of it and for the others' share.
+/// In the time that its servable gets for what is ahead and for the request itself, each of the other servables that have work
+/// gets as much, and no more than it has. All that at the pace that batches have had lately, and [`RESERVE`] is added: who is
+/// let in should be answered.
 pub(crate) fn estimate(sight: &Sight, ask: &Ask, now: Instant) -> Duration {
     let left = policy::left_until(sight.hands.all, ask.slow, sight.recent.other_than(ask.key));
     let last = usize::from(left.is_some_and(|until| until > now));

@@ -10,10 +10,10 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 
 use super::{
-    tests::{Fixture, batching, fixture, right, rows, slow, until, with_lane, with_resources},
+    tests::{Fixture, IoThread, batching, fixture, right, rows, slow, until, with_lane, with_resources},
     *,
 };
 use crate::{
@@ -58,25 +58,29 @@ async fn what_cannot_be_answered_in_time_is_refused_at_once() {
     f.scheduler.shutdown();
 }
 
+/// What a request of so many rows is told that has too little time.
+async fn refused_at_once(f: &Fixture, count: usize, time: Duration) -> Error {
+    let refused = tokio::time::timeout(Duration::from_secs(20), async {
+        loop {
+            // A profile that nothing has been measured against for a second is doubted.
+            right(1.0, 1, &f.lane.run(rows(1.0, 1), None).await.unwrap());
+            if let Err(error) = f.lane.run(rows(1.0, count), within(time)).await {
+                break error;
+            }
+        }
+    });
+    refused.await.expect("it is refused at once")
+}
+
 #[tokio::test]
 async fn all_rows_of_a_large_request_must_fit_into_its_time() {
     // Runs take no time; what they are said to take is far beyond what a slow machine can add.
     let hours: fn(usize) -> Duration = |rows| Duration::from_secs(1000 * rows as u64);
     let f = with_lane(SchedulerOptions { costs: Some(hours), ..slow(2) }, batching(1), Merging::Proved);
     f.warm().await;
-    let ask = |count, seconds| f.lane.run(rows(1.0, count), within(Duration::from_secs(seconds)));
     // Two workers run ten rows in five turns; one that has just answered may count as busy for a moment.
-    right(1.0, 10, &ask(10, 8000).await.unwrap());
-    let refused = tokio::time::timeout(Duration::from_secs(20), async {
-        loop {
-            // A profile that nothing has been measured against for a second is doubted.
-            right(1.0, 1, &f.lane.run(rows(1.0, 1), None).await.unwrap());
-            if let Err(error) = ask(10, 4500).await {
-                break error;
-            }
-        }
-    });
-    let refused = refused.await.expect("it is refused at once");
+    right(1.0, 10, &f.lane.run(rows(1.0, 10), within(Duration::from_secs(8000))).await.unwrap());
+    let refused = refused_at_once(&f, 10, Duration::from_secs(4500)).await;
     assert_eq!(refused.code(), ErrorCode::DeadlineExceeded, "{refused}");
     assert!(refused.text().starts_with("deadline: too short: expected at least 5000000 ms, got 4"), "{refused}");
     f.scheduler.shutdown();
@@ -89,16 +93,8 @@ async fn more_parallel_batches_than_workers_let_in_no_more() {
     let resources = ResourceSpec { max_parallel_batches: 16, ..ResourceSpec::default() };
     let f = with_resources(SchedulerOptions { costs: Some(hours), ..slow(2) }, batching(1), resources);
     f.warm().await;
-    let refused = tokio::time::timeout(Duration::from_secs(20), async {
-        loop {
-            // A profile that nothing has been measured against for a second is doubted.
-            right(1.0, 1, &f.lane.run(rows(1.0, 1), None).await.unwrap());
-            if let Err(error) = f.lane.run(rows(1.0, 10), within(Duration::from_secs(1500))).await {
-                break error;
-            }
-        }
-    });
-    let refused = refused.await.expect("ten rows take two workers five turns");
+    // Ten rows take two workers five turns.
+    let refused = refused_at_once(&f, 10, Duration::from_secs(1500)).await;
     assert!(refused.text().starts_with("deadline: too short: expected at least 5000000 ms, got 1"), "{refused}");
     f.scheduler.shutdown();
 }
@@ -138,8 +134,7 @@ async fn on_an_io_thread_what_waits_for_other_models_counts_too() {
     let f = with_lane(options, batching(2), Merging::Proved);
     f.warm().await;
     let other = another(&f).await;
-    let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
-    Home::install(&tracker, stop.clone());
+    let here = IoThread::here();
     let ask = || f.lane.run(rows(1.0, 1), within(Duration::from_secs(2500)));
     right(1.0, 1, &ask().await.unwrap());
     // It waits from the first poll on; nothing is run before this test yields.
@@ -155,9 +150,7 @@ async fn on_an_io_thread_what_waits_for_other_models_counts_too() {
     assert!(leaving.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     drop(leaving);
     right(1.0, 1, &ask().await.unwrap());
-    stop.cancel();
-    tracker.close();
-    tracker.wait().await;
+    here.leave().await;
     f.scheduler.shutdown();
 }
 

@@ -1,8 +1,8 @@
 //! Which servable a free worker serves next: a pure function of what waits and of the time. Deficit round robin (Shreedhar and
 //! Varghese, 1995) over servables whose batch is due, counted in measured time, so that each gets the same share of the workers
 //! whatever its batches cost. A servable that has been asked to wait for a fuller batch is due when it is full enough or old
-//! enough, or when a deadline in it leaves no more time. A slow servable leaves the last free worker to the
-//! others while they have traffic.
+//! enough, or when a deadline in it leaves no more time. A slow servable leaves the last free worker to the others while they
+//! have traffic.
 
 use std::time::{Duration, Instant};
 

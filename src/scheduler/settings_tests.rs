@@ -3,10 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 
 use super::{
-    tests::{batching, right, rows, slow, until, with_lane, with_resources},
+    tests::{IoThread, batching, right, rows, slow, until, with_lane, with_resources},
     *,
 };
 
@@ -30,14 +30,11 @@ async fn what_only_the_pool_can_honour_keeps_cheap_batches_there() {
     }
     let f = with_lane(cheap(), delayed, Merging::Proved);
     f.warm().await;
-    let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
-    Home::install(&tracker, stop.clone());
+    let here = IoThread::here();
     let asked = Instant::now();
     right(1.0, 1, &f.lane.run(rows(1.0, 1), None).await.unwrap());
     assert!(asked.elapsed() >= Duration::from_millis(300), "it did not wait for more");
-    stop.cancel();
-    tracker.close();
-    tracker.wait().await;
+    here.leave().await;
     f.scheduler.shutdown();
 }
 

@@ -29,6 +29,27 @@ pub(super) fn fixture(workers: usize, batching: BatchingSpec, merging: Merging) 
 }
 
 /// Everything by the pool; a run costs half a millisecond and one per row, so that nothing is padded.
+/// The test's thread as an I/O thread, from now on.
+pub(super) struct IoThread {
+    pub(super) tracker: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl IoThread {
+    pub(super) fn here() -> Self {
+        let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
+        Home::install(&tracker, stop.clone());
+        Self { tracker, stop }
+    }
+
+    /// Waits until it is none any more.
+    pub(super) async fn leave(self) {
+        self.stop.cancel();
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+}
+
 pub(super) fn slow(workers: usize) -> SchedulerOptions {
     let costs: fn(usize) -> Duration = |rows| Duration::from_micros(500 + 1000 * rows as u64);
     SchedulerOptions { workers, local_below: Duration::ZERO, costs: Some(costs), ..SchedulerOptions::default() }
@@ -276,15 +297,13 @@ async fn cheap_batches_are_run_on_the_thread_that_received_them() {
     let options = SchedulerOptions { local_below: Duration::MAX, ..slow(1) };
     let f = with_lane(options, batching(8), Merging::Proved);
     f.warm().await;
-    let tracker = TaskTracker::new();
-    let stop = CancellationToken::new();
-    Home::install(&tracker, stop.clone());
+    let here = IoThread::here();
     assert!(f.lane.is_local(), "{:?}", f.lane.profile());
     let before = f.script.batches().len();
     let calls: Vec<_> = (0..5)
         .map(|i| {
             let lane = f.lane.clone();
-            tracker.spawn(async move { right(i as f32, 1, &lane.run(rows(i as f32, 1), None).await.unwrap()) })
+            here.tracker.spawn(async move { right(i as f32, 1, &lane.run(rows(i as f32, 1), None).await.unwrap()) })
         })
         .collect();
     for call in calls {
@@ -293,9 +312,7 @@ async fn cheap_batches_are_run_on_the_thread_that_received_them() {
     assert_eq!(f.script.batches()[before..].iter().sum::<usize>(), 5);
     assert!(f.script.batches()[before..].len() < 5, "requests that arrive together share a batch");
     assert_eq!(f.lane.queued_rows(), 0);
-    stop.cancel();
-    tracker.close();
-    tracker.wait().await;
+    here.leave().await;
     f.scheduler.shutdown();
 }
 
@@ -303,14 +320,10 @@ async fn cheap_batches_are_run_on_the_thread_that_received_them() {
 async fn answers_of_the_pool_come_home_through_the_mailbox() {
     let f = fixture(1, batching(8), Merging::Proved);
     f.warm().await;
-    let tracker = TaskTracker::new();
-    let stop = CancellationToken::new();
-    Home::install(&tracker, stop.clone());
+    let here = IoThread::here();
     assert!(!f.lane.is_local());
     right(3.0, 2, &f.lane.run(rows(3.0, 2), None).await.unwrap());
-    stop.cancel();
-    tracker.close();
-    tracker.wait().await;
+    here.leave().await;
     f.scheduler.shutdown();
 }
 
