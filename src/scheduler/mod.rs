@@ -7,7 +7,7 @@
 //! | file | what |
 //! |---|---|
 //! | `lane`, `admission`, `room` | the way in: whether a request may wait, and how many may |
-//! | `queue` | what waits, and which of it makes up the next batch (pure) |
+//! | `queue`, `taking` | what waits, and which of it makes up the next batch (pure) |
 //! | `local`, `home` | the local lane, and the way back to an I/O thread |
 //! | `pool`, `hand`, `policy`, `load`, `meeting` | the pool lane: whose turn it is (pure), what it looks like from outside, who is woken |
 //! | `worker`, `watchdog`, `promise` | those who run its batches, those who watch them, and who answers when both could |

@@ -6,14 +6,18 @@
 //! starves. Between the tenants of a level it is start-time fair queueing (Goyal, Vin and Cheng, 1996) counted in rows. Within a
 //! flow and key it is first in, first out.
 //!
-//! A batch is not larger than half of its head's time allows (Nexus, SOSP 2019: whoever just missed a batch waits for one and
-//! is in the next). Members that cannot afford the batch they would be in are dropped before it runs: under load that is what
-//! keeps batches large.
+//! Which of what waits makes up a batch, and who is let go for it, is chosen in `taking`.
 
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
 };
+
+#[path = "taking.rs"]
+mod taking;
+
+use self::taking::Taking;
+pub(crate) use self::taking::{Choice, Taken};
 
 /// How much later work counts as having come for every level below the most urgent one.
 pub(crate) const AGEING: Duration = Duration::from_millis(100);
@@ -58,38 +62,6 @@ struct Flow<T> {
     items: VecDeque<T>,
 }
 
-/// How a batch is to be chosen.
-#[derive(Clone, Copy)]
-pub(crate) struct Choice<'a> {
-    /// Rows that a batch may have.
-    pub(crate) limit: usize,
-    /// The time.
-    pub(crate) now: Instant,
-    /// What a batch of so many rows takes, if that is known.
-    pub(crate) cost: &'a dyn Fn(usize) -> Option<Duration>,
-    /// The costs are of long ago: the last member that is left is run for them to be measured, and not dropped.
-    pub(crate) doubted: bool,
-}
-
-/// What [`Queue::take`] removed from the queue.
-#[derive(Debug)]
-pub(crate) struct Taken<T> {
-    /// The batch, in the order of the queue; empty when nothing can be run.
-    pub(crate) batch: Vec<T>,
-    /// Work whose deadline has passed; it must be refused, not run.
-    pub(crate) expired: Vec<T>,
-    /// Work that could not have been finished in time in the batch it would have been in.
-    pub(crate) dropped: Vec<T>,
-    /// Work that nobody waits for.
-    pub(crate) abandoned: Vec<T>,
-}
-
-impl<T> Default for Taken<T> {
-    fn default() -> Self {
-        Self { batch: Vec::new(), expired: Vec::new(), dropped: Vec::new(), abandoned: Vec::new() }
-    }
-}
-
 impl<T> Default for Queue<T> {
     fn default() -> Self {
         Self { flows: Vec::new(), rows: 0, items: 0 }
@@ -128,10 +100,7 @@ impl<T: Waiting> Queue<T> {
     /// Removes the next batch: the first piece still worth running and those behind it that have its key, at most `limit` rows.
     /// A first piece of more rows than the limit is taken alone.
     pub(crate) fn take(&mut self, choice: Choice<'_>) -> Taken<T> {
-        let mut taking = Taking { queue: self, choice, taken: Taken::default(), held: Vec::new(), rows: 0, target: 0 };
-        taking.collect();
-        taking.let_go_of_hopeless();
-        taking.finish()
+        Taking::new(self, choice).finish()
     }
 
     /// Removes what nobody waits for any more.
@@ -225,127 +194,6 @@ impl<T: Waiting> Queue<T> {
 /// When work counts as having come.
 fn counts_from(item: &impl Waiting) -> Instant {
     item.queued() + AGEING * (item.level().max(1) - 1)
-}
-
-/// A batch while it is being chosen.
-struct Taking<'q, 'c, T> {
-    queue: &'q mut Queue<T>,
-    choice: Choice<'c>,
-    taken: Taken<T>,
-    /// Of other keys than the batch; put back in the end.
-    held: Vec<T>,
-    /// Of the batch.
-    rows: usize,
-    /// Rows that it is to have at most.
-    target: usize,
-}
-
-impl<T: Waiting> Taking<'_, '_, T> {
-    /// Fills the batch up to its target.
-    fn collect(&mut self) {
-        while let Some(item) = self.queue.next_flow().and_then(|at| self.queue.pop(at)) {
-            if item.abandoned() {
-                self.queue.refund(&item);
-                self.taken.abandoned.push(item);
-            } else if item.deadline().is_some_and(|deadline| deadline <= self.choice.now) {
-                self.queue.refund(&item);
-                self.taken.expired.push(item);
-            } else if self.taken.batch.first().is_some_and(|head| head.key() != item.key()) {
-                self.held.push(item);
-            } else if self.taken.batch.is_empty() || self.rows + item.rows() <= self.target {
-                if self.taken.batch.is_empty() {
-                    self.target = self.target(&item);
-                }
-                self.rows += item.rows();
-                self.taken.batch.push(item);
-                if self.rows >= self.target {
-                    break;
-                }
-            } else {
-                // It has the batch's key and does not fit: nothing of that key behind it may overtake it.
-                self.queue.put_back(item);
-                break;
-            }
-        }
-    }
-
-    /// Rows that a batch with this head should have at most: the limit, or as many as twice fit into the head's time.
-    fn target(&self, head: &T) -> usize {
-        let Choice { limit, cost, .. } = self.choice;
-        let Some(deadline) = head.deadline() else { return limit };
-        let allowed = deadline.saturating_duration_since(head.queued());
-        let fits = |rows: usize| cost(rows).is_none_or(|cost| cost * 2 <= allowed);
-        if fits(limit) {
-            return limit;
-        }
-        let (mut most, mut over) = (1, limit.max(1));
-        while over - most > 1 {
-            let middle = most.midpoint(over);
-            *(if fits(middle) { &mut most } else { &mut over }) = middle;
-        }
-        most
-    }
-
-    /// Drops members that cannot afford the batch, one after the other, and fills it up from behind. When nothing waits behind
-    /// the batch and everybody could be served in two, it is cut instead.
-    fn let_go_of_hopeless(&mut self) {
-        let Choice { now, cost, doubted, .. } = self.choice;
-        let mut from = 0;
-        while let Some(needed) = cost(self.rows) {
-            if doubted && self.taken.batch.len() == 1 {
-                return;
-            }
-            let late = |item: &T, by: Duration| item.deadline().is_some_and(|deadline| deadline < now + by);
-            let rest = self.taken.batch.iter().skip(from);
-            let Some(at) = rest.clone().position(|item| late(item, needed)).map(|at| at + from) else { return };
-            if self.queue.is_empty() && self.held.is_empty() && self.cut(at) {
-                return;
-            }
-            let rows = self.rows;
-            let item = self.taken.batch.remove(at);
-            self.rows -= item.rows();
-            self.queue.refund(&item);
-            self.taken.dropped.push(item);
-            if self.taken.batch.is_empty() {
-                // The next batch may be of another key: those of that key that were passed over are in front.
-                self.release();
-            }
-            self.collect();
-            // Who could afford the batch before can afford it now, unless it has become larger.
-            from = if self.rows > rows { 0 } else { at };
-        }
-    }
-
-    /// Cuts the batch behind a member that is short of time, if both parts can then be finished in time.
-    fn cut(&mut self, at: usize) -> bool {
-        let Choice { now, cost, .. } = self.choice;
-        let (first, second) = self.taken.batch.split_at((at + 1).min(self.taken.batch.len()));
-        let rows = |items: &[T]| items.iter().map(Waiting::rows).sum::<usize>();
-        let (Some(one), Some(two)) = (cost(rows(first)), cost(rows(second))) else { return false };
-        let in_time = |items: &[T], by: Duration| {
-            items.iter().all(|item| item.deadline().is_none_or(|deadline| deadline >= now + by))
-        };
-        if second.is_empty() || !in_time(first, one) || !in_time(second, one + two) {
-            return false;
-        }
-        self.rows = rows(first);
-        for item in self.taken.batch.split_off(at + 1).into_iter().rev() {
-            self.queue.put_back(item);
-        }
-        true
-    }
-
-    /// Puts back what was passed over.
-    fn release(&mut self) {
-        while let Some(item) = self.held.pop() {
-            self.queue.put_back(item);
-        }
-    }
-
-    fn finish(mut self) -> Taken<T> {
-        self.release();
-        self.taken
-    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,10 @@ use proptest::prelude::*;
 
 use super::*;
 
+#[path = "queue_plain.rs"]
+mod plain;
+use self::plain::naive;
+
 #[derive(Clone, Debug)]
 struct Piece {
     id: usize,
@@ -93,14 +97,15 @@ fn check_batch(taken: &Taken<Piece>, limit: usize, now: Instant) -> Result<(), T
     prop_assert!(rows <= limit || taken.batch.len() == 1);
     prop_assert!(taken.batch.iter().all(|piece| piece.key == taken.batch[0].key));
     prop_assert!(taken.batch.iter().all(|piece| !piece.gone));
-    prop_assert!(taken.expired.iter().all(|piece| !piece.gone && piece.deadline == Some(now)));
+    prop_assert!(taken.expired.iter().all(|piece| !piece.gone && piece.deadline.unwrap() <= now));
     // Everybody in the batch is answered in time.
     let end = now + cost(rows).unwrap();
     prop_assert!(taken.batch.iter().all(|piece| piece.deadline.is_none_or(|deadline| deadline >= end)));
-    // Who was dropped could not even have afforded the smallest batch it could have been in that was no larger than the limit.
+    // Who was dropped could not have afforded the batch that is run with himself in it, or to be alone.
     for piece in &taken.dropped {
         let deadline = piece.deadline.unwrap();
-        prop_assert!(deadline > now && deadline < now + cost(limit.max(piece.rows)).unwrap());
+        let with = (rows + piece.rows).min(limit).max(piece.rows);
+        prop_assert!(deadline > now && deadline < now + cost(with).unwrap(), "{:?} beside {} rows", piece, rows);
     }
     Ok(())
 }
@@ -132,24 +137,61 @@ proptest! {
         prop_assert_eq!(queue.rows(), 0);
     }
 
-    /// The policy once more, in the plainest way: one flow, one key.
+    /// Several keys, levels and tenants, large pieces and small ones: the queue does what the policy says in the plainest way.
     #[test]
-    fn a_dropped_piece_could_not_afford_the_batch_it_was_in(
-        list in proptest::collection::vec((1_usize..6, proptest::option::of(1_u64..30)), 1..40), limit in 1_usize..20,
+    fn who_is_run_and_who_is_dropped_is_what_the_policy_says(
+        list in proptest::collection::vec(
+            (1_usize..20, 0_u8..3, proptest::option::of(-1_i64..40), 0_u8..9, 1_u32..4, 0_u64..3), 1..40,
+        ),
+        (keys, flows) in (1_u8..4, 1_u32..4), limit in 1_usize..40,
     ) {
         let now = Instant::now();
-        let make = |(id, (rows, left)): (usize, &(usize, Option<u64>))| {
-            Piece { deadline: left.map(|left| now + ms(left)), ..piece(id, *rows, now - ms(5)) }
+        let make = |(id, (rows, key, left, gone, level, tenant)): (usize, &(usize, u8, Option<i64>, u8, u32, u64))| {
+            let (ago, quarter) = (ms((list.len() - id) as u64), Duration::from_micros(250));
+            Piece {
+                key: key % keys,
+                level: level.min(&flows).to_owned(),
+                tenant: tenant % u64::from(flows),
+                deadline: left.map(|left| if left < 0 { now - quarter } else { now + quarter * left as u32 }),
+                gone: *gone == 0,
+                ..piece(id, *rows, now - ago)
+            }
         };
         let waiting: Vec<Piece> = list.iter().enumerate().map(make).collect();
         let mut queue = Queue::default();
         waiting.iter().cloned().for_each(|piece| queue.push(piece));
         let taken = queue.take(choice(limit, now));
-        let (batch, dropped) = naive(&waiting, limit, now);
-        prop_assert_eq!(ids(&taken.batch), batch);
-        prop_assert_eq!(ids(&taken.dropped), dropped);
-        let last = taken.batch.iter().chain(&taken.dropped).map(|piece| piece.id).max().unwrap();
-        prop_assert_eq!(ids(&queue.drain()), (last + 1..waiting.len()).collect::<Vec<_>>());
+        check_batch(&taken, limit, now)?;
+        let (batch, mut dropped) = naive(&waiting, limit, now);
+        dropped.sort_unstable();
+        let mut got = ids(&taken.dropped);
+        got.sort_unstable();
+        prop_assert_eq!((ids(&taken.batch), got), (batch, dropped));
+    }
+
+    /// Where all pieces are of the same size, nothing is gained by hindsight: no other batch of those in front of the last one
+    /// that is run has more rows, all in time.
+    #[test]
+    fn no_larger_batch_was_possible(
+        left in proptest::collection::vec(proptest::option::of(0_u64..60), 1..60), limit in 1_usize..30,
+    ) {
+        let now = Instant::now();
+        let mut queue = Queue::default();
+        for (id, left) in left.iter().enumerate() {
+            let deadline = left.map(|left| now + Duration::from_micros(1 + 100 * left));
+            // It came long ago: its time would allow for any batch.
+            queue.push(Piece { deadline, ..piece(id, 1, now - ms(500)) });
+        }
+        let taken = queue.take(choice(limit, now));
+        let last = taken.batch.iter().map(|piece| piece.id).max();
+        let Some(last) = last else { return Ok(()) };
+        let possible = |rows: &usize| {
+            let end = now + cost(*rows).unwrap();
+            let left = left[..=last].iter().map(|left| left.map(|left| now + Duration::from_micros(1 + 100 * left)));
+            left.filter(|deadline| deadline.is_none_or(|deadline| deadline >= end)).count() >= *rows
+        };
+        let most = (1..=limit).filter(possible).max().unwrap();
+        prop_assert_eq!(taken.batch.len(), most);
     }
 
     #[test]
@@ -209,40 +251,6 @@ proptest! {
             }
         }
     }
-}
-
-/// Which pieces the policy runs and drops: a batch of those in front, no larger than the limit and than half of the head's time
-/// allows; while one of them cannot afford it, the first such one goes and the next in the queue come in - or the batch is cut
-/// behind it, if nothing else waits and all can be served in two.
-fn naive(waiting: &[Piece], limit: usize, now: Instant) -> (Vec<usize>, Vec<usize>) {
-    let mut queue: VecDeque<&Piece> = waiting.iter().collect();
-    let (mut batch, mut dropped): (Vec<&Piece>, Vec<usize>) = (Vec::new(), Vec::new());
-    let rows = |pieces: &[&Piece]| pieces.iter().map(|piece| piece.rows).sum::<usize>();
-    let in_time = |piece: &&Piece, by: Duration| piece.deadline.is_none_or(|deadline| deadline >= now + by);
-    let mut target = 0;
-    loop {
-        while let Some(next) = queue.front() {
-            if batch.is_empty() {
-                let allowed = next.deadline.map(|deadline| deadline - next.queued);
-                let affordable = |rows: &usize| allowed.is_none_or(|allowed| cost(*rows).unwrap() * 2 <= allowed);
-                target = (1..=limit).rev().find(affordable).unwrap_or(1);
-            } else if rows(&batch) + next.rows > target {
-                break;
-            }
-            batch.extend(queue.pop_front());
-        }
-        let needed = cost(rows(&batch)).unwrap();
-        let Some(late) = batch.iter().position(|piece| !in_time(piece, needed)) else { break };
-        let (first, second) = batch.split_at(late + 1);
-        let (one, two) = (cost(rows(first)).unwrap(), cost(rows(second)).unwrap());
-        let all = first.iter().all(|piece| in_time(piece, one)) && second.iter().all(|piece| in_time(piece, one + two));
-        if queue.is_empty() && !second.is_empty() && all {
-            // What was cut off waits on.
-            return (first.iter().map(|piece| piece.id).collect(), dropped);
-        }
-        dropped.push(batch.remove(late).id);
-    }
-    (batch.iter().map(|piece| piece.id).collect(), dropped)
 }
 
 #[test]
@@ -329,4 +337,53 @@ fn costs_of_long_ago_drop_nobody_who_is_alone() {
     assert_eq!((ids(&taken.batch), ids(&taken.dropped)), (vec![2], vec![0, 1]));
     queue.push(late(3));
     assert_eq!(ids(&queue.take(choice(10, now)).dropped), [3]);
+}
+
+/// Pieces of so many rows with so many hundredths of a millisecond left, of which the last is of another key.
+fn waiting(now: Instant, list: &[(usize, u64)], other: bool) -> Queue<Piece> {
+    let mut queue = Queue::default();
+    for (id, (rows, left)) in list.iter().enumerate() {
+        let deadline = Some(now + Duration::from_micros(10 * left));
+        queue.push(Piece { deadline, ..piece(id, *rows, now - ms(50)) });
+    }
+    if other {
+        queue.push(Piece { key: 1, ..piece(list.len(), 1, now) });
+    }
+    queue
+}
+
+#[test]
+fn who_is_hopeless_alone_takes_nobody_along() {
+    let now = Instant::now();
+    let mut queue = waiting(now, &[(1, 300), (19, 350)], false);
+    let taken = queue.take(choice(20, now));
+    assert_eq!((ids(&taken.batch), ids(&taken.dropped)), (vec![0], vec![1]));
+    // Nor does he decide how large the batch is.
+    let mut queue = Queue::default();
+    queue.push(Piece { deadline: Some(now + ms(2)), ..piece(0, 9, now - ms(3)) });
+    (1..9).for_each(|id| queue.push(piece(id, 1, now)));
+    let taken = queue.take(choice(8, now));
+    assert_eq!((ids(&taken.batch), ids(&taken.dropped)), ((1..9).collect(), vec![0]));
+}
+
+#[test]
+fn nobody_is_dropped_for_one_who_is_dropped_as_well() {
+    let now = Instant::now();
+    // Ten rows twice cannot be in time together; the head can be with either of them.
+    let mut queue = waiting(now, &[(1, 320), (10, 330), (10, 330)], true);
+    let taken = queue.take(choice(30, now));
+    assert_eq!((ids(&taken.batch), ids(&taken.dropped)), (vec![0, 1], vec![]));
+    assert_eq!(ids(&queue.take(choice(30, now)).batch), [2], "who is behind waits");
+}
+
+#[test]
+fn nobody_is_dropped_for_a_smaller_batch() {
+    let now = Instant::now();
+    let mut queue = waiting(now, &[(19, 395), (1, 900)], true);
+    let taken = queue.take(choice(20, now));
+    assert_eq!((ids(&taken.batch), ids(&taken.dropped)), (vec![0], vec![]));
+    let mut queue = waiting(now, &[(1, 220), (19, 395), (1, 900)], true);
+    let taken = queue.take(choice(30, now));
+    assert_eq!((ids(&taken.batch), ids(&taken.dropped)), (vec![1], vec![0]));
+    assert_eq!(ids(&queue.take(choice(30, now)).batch), [2]);
 }
