@@ -159,14 +159,27 @@ impl LoadError {
     }
 }
 
-/// Why a run failed. Details go to the log; callers are told that the model failed.
+/// Why a run failed. Details go to the log; callers are told that the model failed, unless it is their inputs that do not fit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct EngineError(String);
+#[error("{text}")]
+pub struct EngineError {
+    text: String,
+    unfit: bool,
+}
 
 impl EngineError {
     /// An engine error from anything that can be shown.
     pub fn new(what: impl fmt::Display) -> Self {
-        Self(what.to_string())
+        Self { text: what.to_string(), unfit: false }
+    }
+
+    /// The graph takes no inputs of such sizes, which the signature leaves open: the text is for the caller.
+    pub fn unfit(what: impl fmt::Display) -> Self {
+        Self { text: what.to_string(), unfit: true }
+    }
+
+    /// True when the inputs are at fault, and not the model.
+    pub fn is_unfit(&self) -> bool {
+        self.unfit
     }
 }

@@ -27,7 +27,7 @@ use super::{
 use crate::{
     engine::{EngineError, Model, Plan},
     observe::{ServableSeries, panics},
-    types::{Batch, BatchingSpec, Error, ResourceSpec, ServableId, Signature, Tensor},
+    types::{Batch, BatchingSpec, Error, ErrorCode, ResourceSpec, ServableId, Signature, Tensor},
 };
 
 /// A servable's half of the scheduler.
@@ -187,7 +187,12 @@ impl Core {
         let results = match self.attempt(sessions, work) {
             Ok((outputs, timing)) => self.scatter(work, &outputs, (taken, timing)),
             Err(error) if work.len() > 1 => {
-                tracing::warn!(model = %self.id, rows = rows_of(work), %error, "batch failed; running its members singly");
+                let (rows, again) = (rows_of(work), "batch failed; running its members singly");
+                if error.is_unfit() {
+                    tracing::debug!(model = %self.id, rows, %error, again);
+                } else {
+                    tracing::warn!(model = %self.id, rows, %error, again);
+                }
                 work.iter().map(|one| self.answer_one(sessions, one, taken)).collect()
             }
             Err(error) => vec![Err(self.failed(&error))],
@@ -197,6 +202,14 @@ impl Core {
                 self.circuit.succeeded();
                 self.show_circuit();
             }
+            return (results, false);
+        }
+        // Inputs that do not fit say nothing of the model.
+        if results
+            .iter()
+            .flat_map(|result| result.as_ref().err())
+            .all(|error| error.code() == ErrorCode::InvalidArgument)
+        {
             return (results, false);
         }
         let opened = self.circuit.failed(Instant::now());
@@ -236,6 +249,9 @@ impl Core {
     }
 
     fn failed(&self, error: &EngineError) -> Error {
+        if error.is_unfit() {
+            return Error::invalid(format!("model '{}': {error}", self.id.model));
+        }
         tracing::error!(model = %self.id, %error, "the model failed");
         self.failure(error)
     }
@@ -275,6 +291,7 @@ impl Core {
             Ok((_, timing)) => {
                 self.series.batch_ran(rows, timing.gather, timing.compute, timing.scatter);
             }
+            Err(error) if error.is_unfit() => {}
             Err(_) => sessions.forget(self.key),
         }
         result

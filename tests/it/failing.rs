@@ -9,9 +9,9 @@ use tract_onnx::pb::tensor_proto::DataType;
 use crate::{
     array::Array,
     ask::{Ask, Way},
-    errors::{Codes, mismatch},
+    errors::{Codes, INVALID, mismatch},
     harness::{PATIENCE, Registry, Weir, until},
-    onnx::{file, floats, node, value},
+    onnx::{file, floats, node, open_rows, tree, value},
 };
 
 const INTERNAL: Codes = (500, tonic::Code::Internal);
@@ -93,4 +93,49 @@ async fn a_request_that_cannot_be_decoded_counts_under_the_name_it_asked_for() {
     let metrics = weir.metrics().await;
     let refused = |model| metrics.sum("weir_requests_total", &[("model", model), ("code", "invalid_argument")]);
     assert_eq!((refused("identity-fp32"), refused(""), refused("nobody")), (1.0, 1.0, 0.0));
+}
+
+/// Rows of any width for `engine`, of which the model needs five features.
+async fn open_width(engine: &str, options: &[&str]) -> Weir {
+    let nothing: [(&str, String); 0] = [];
+    let registry = Registry::new(&nothing);
+    let ends = [open_rows("x", None), value("y", DataType::Float, &[None, Some(1)])];
+    registry.write("forest/1/model.onnx", file(vec![tree("x", 4)], Vec::new(), ends));
+    registry.write("forest/model.toml", format!("engine = \"{engine}\"\n"));
+    Weir::serve(registry, options).await
+}
+
+async fn widths_that_do_not_fit_are_the_callers_mistake(weir: &Weir, text: &str) {
+    let mut client = weir.client();
+    let ask = |width: usize| {
+        let rows = vec![1.0; 2 * width];
+        Ask::new("forest", vec![Array::f32("x", &[2, i64::try_from(width).unwrap()], &rows)])
+    };
+    // More in a row than failures of a model would be let pass.
+    for _ in 0..5 {
+        for way in Way::ALL {
+            assert_eq!(mismatch(&client.refused(way, &ask(3)).await, INVALID, text), None, "{way:?}");
+        }
+    }
+    for width in [5, 8] {
+        assert_eq!(client.answer(Way::Raw, &ask(width)).await.output("y").numbers(), [2.0, 2.0]);
+    }
+    let metrics = weir.metrics().await;
+    assert_eq!(metrics.sum("weir_requests_total", &[("model", "forest"), ("code", "invalid_argument")]), 20.0);
+    assert!(!weir.logs().contains("the model failed"), "{}", weir.logs());
+}
+
+#[tokio::test]
+async fn too_few_features_are_the_callers_mistake() {
+    let text = "model 'forest': node 'treeensembleregressor': expected at least 5 features, got 3";
+    widths_that_do_not_fit_are_the_callers_mistake(&open_width("tract", &[]).await, text).await;
+}
+
+#[tokio::test]
+async fn what_onnxruntime_says_of_a_width_is_for_the_caller() {
+    let Some(library) = crate::choice::library() else { return };
+    let weir = open_width("onnxruntime", &["--onnxruntime-lib", &library]).await;
+    let text = "model 'forest': node 'treeensembleregressor' (TreeEnsembleRegressor): One path in the graph requests feature 4 \
+                but input tensor has 3 features.";
+    widths_that_do_not_fit_are_the_callers_mistake(&weir, text).await;
 }

@@ -22,8 +22,9 @@ pub(crate) fn file(
         output: vec![output],
         ..GraphProto::default()
     };
-    let opset = OperatorSetIdProto { domain: String::new(), version: 17 };
-    let model = ModelProto { ir_version: 8, opset_import: vec![opset], graph: Some(graph), ..ModelProto::default() };
+    let opset = |domain: &str, version| OperatorSetIdProto { domain: domain.to_owned(), version };
+    let opset_import = vec![opset("", 17), opset("ai.onnx.ml", 3)];
+    let model = ModelProto { ir_version: 8, opset_import, graph: Some(graph), ..ModelProto::default() };
     model.encode_to_vec()
 }
 
@@ -52,6 +53,49 @@ pub(crate) fn ints(name: &str, ints: &[i64]) -> AttributeProto {
 pub(crate) fn reals(name: &str, floats: &[f32]) -> AttributeProto {
     let (name, r#type) = (name.to_owned(), AttributeType::Floats as i32);
     AttributeProto { name, r#type, floats: floats.into(), ..AttributeProto::default() }
+}
+
+/// An attribute of several texts.
+pub(crate) fn texts(name: &str, texts: &[&str]) -> AttributeProto {
+    let (name, r#type) = (name.to_owned(), AttributeType::Strings as i32);
+    let strings = texts.iter().map(|text| text.as_bytes().to_vec()).collect();
+    AttributeProto { name, r#type, strings, ..AttributeProto::default() }
+}
+
+/// An operator of `ai.onnx.ml` from `input` to `y`.
+pub(crate) fn learned(operator: &str, input: &str, attributes: Vec<AttributeProto>) -> NodeProto {
+    let (name, domain) = (operator.to_lowercase(), "ai.onnx.ml".to_owned());
+    NodeProto { name, domain, ..node(operator, &[input], "y", attributes) }
+}
+
+/// A tree with one branch: `y` is 1 for rows whose feature `feature` is at most a half, else 2.
+pub(crate) fn tree(input: &str, feature: i64) -> NodeProto {
+    let attributes = vec![
+        ints("nodes_treeids", &[0; 3]),
+        ints("nodes_nodeids", &[0, 1, 2]),
+        ints("nodes_featureids", &[feature, 0, 0]),
+        texts("nodes_modes", &["BRANCH_LEQ", "LEAF", "LEAF"]),
+        reals("nodes_values", &[0.5, 0.0, 0.0]),
+        ints("nodes_truenodeids", &[1, 0, 0]),
+        ints("nodes_falsenodeids", &[2, 0, 0]),
+        ints("target_treeids", &[0; 2]),
+        ints("target_nodeids", &[1, 2]),
+        ints("target_ids", &[0; 2]),
+        reals("target_weights", &[1.0, 2.0]),
+        int("n_targets", 1),
+    ];
+    learned("TreeEnsembleRegressor", input, attributes)
+}
+
+/// An input of FP32 whose rows have a width that is not said, or has a name.
+pub(crate) fn open_rows(name: &str, width: Option<&str>) -> ValueInfoProto {
+    let mut input = value(name, DataType::Float, &[None, Some(1)]);
+    if let Some(type_proto::Value::TensorType(tensor)) = input.r#type.as_mut().and_then(|kind| kind.value.as_mut())
+        && let Some(shape) = &mut tensor.shape
+    {
+        shape.dim[1].value = width.map(|name| Size::DimParam(name.to_owned()));
+    }
+    input
 }
 
 /// A constant vector of INT64.

@@ -12,7 +12,7 @@ use tract_onnx::{
 
 use super::{
     Built, Fact,
-    kernel::{Kernel, node, rows_and_features, table},
+    kernel::{Kernel, Width, node, rows_and_features, table},
     keys::{Keys, Twice},
 };
 
@@ -92,14 +92,6 @@ impl Imputer {
         }
     }
 
-    /// Refuses rows of another width than there are values for, as soon as it is known.
-    fn check(&self, features: &TDim) -> TractResult<()> {
-        let count = self.count();
-        let same = count == 1 || features.as_i64().is_none_or(|features| features == count as i64);
-        ensure!(same, "expected {count} features, got {features}");
-        Ok(())
-    }
-
     fn datum(&self) -> DatumType {
         match self {
             Self::Floats { .. } => DatumType::F32,
@@ -123,17 +115,22 @@ impl Kernel for Imputer {
         1
     }
 
+    fn width(&self) -> Width {
+        match self.count() {
+            1 => Width::Any,
+            count => Width::Exactly(count),
+        }
+    }
+
     fn facts(&self, datum: DatumType, shape: &[TDim]) -> TractResult<Vec<Fact>> {
-        let (_, features) = rows_and_features(shape)?;
+        rows_and_features(shape)?;
         let fits = datum == self.datum() || (datum == DatumType::TDim && self.datum() == DatumType::I64);
         ensure!(fits, "expected an input of type {:?}, got {datum:?}", self.datum());
-        self.check(&features)?;
         Ok(vec![(self.datum(), shape.into())])
     }
 
     fn run(&self, input: &Tensor) -> TractResult<TVec<Tensor>> {
         let (_, features) = table(input)?;
-        self.check(&features.to_dim())?;
         let input = input.cast_to_dt(self.datum())?;
         let values = input.try_as_plain_ram()?;
         let imputed = match self {

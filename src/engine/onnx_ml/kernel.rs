@@ -6,6 +6,33 @@ use tract_onnx::tract_hir::internal::*;
 
 use super::Fact;
 
+/// The features that an operator needs a row to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) enum Width {
+    /// As many as there are.
+    Any,
+    /// So many.
+    Exactly(usize),
+    /// So many; those beyond are not looked at.
+    AtLeast(usize),
+}
+
+impl Width {
+    /// Refuses a number of features that the operator cannot take, as soon as it is known.
+    ///
+    /// # Errors
+    /// `expected 3 features, got 2`.
+    pub(in crate::engine) fn check(self, features: &TDim) -> TractResult<()> {
+        let Ok(got) = features.to_i64() else { return Ok(()) };
+        match self {
+            Self::Exactly(want) => ensure!(got == want as i64, "expected {want} features, got {got}"),
+            Self::AtLeast(least) => ensure!(got >= least as i64, "expected at least {least} features, got {got}"),
+            Self::Any => {}
+        }
+        Ok(())
+    }
+}
+
 /// What one operator does. The input is `[rows, features]`, or `[features]` for one row.
 pub(super) trait Kernel: fmt::Debug + Send + Sync + 'static {
     /// The operator's name.
@@ -14,7 +41,12 @@ pub(super) trait Kernel: fmt::Debug + Send + Sync + 'static {
     /// How many outputs it has.
     fn outputs(&self) -> usize;
 
-    /// The outputs for an input of this type and shape.
+    /// The features that it needs.
+    fn width(&self) -> Width {
+        Width::Any
+    }
+
+    /// The outputs for an input of this type and shape, whose width is one that it takes, as far as it is known.
     ///
     /// # Errors
     /// When it cannot take the input.
@@ -25,7 +57,7 @@ pub(super) trait Kernel: fmt::Debug + Send + Sync + 'static {
         None
     }
 
-    /// The outputs.
+    /// The outputs. The width is one that it takes.
     ///
     /// # Errors
     /// When it cannot take the input.
@@ -63,7 +95,22 @@ pub(super) fn table(tensor: &Tensor) -> TractResult<(usize, usize)> {
 
 /// A kernel as an operator, before and after typing.
 #[derive(Clone, Debug)]
-pub(super) struct KernelOp(pub(super) Arc<dyn Kernel>);
+pub(in crate::engine) struct KernelOp(pub(super) Arc<dyn Kernel>);
+
+impl KernelOp {
+    /// The last dimension of an input, where it matters how long it is, and how long that has to be.
+    pub(in crate::engine) fn width<'a>(&self, shape: &'a [TDim]) -> Option<(Width, &'a TDim)> {
+        let width = self.0.width();
+        shape.last().filter(|_| width != Width::Any).map(|features| (width, features))
+    }
+
+    fn facts(&self, datum: DatumType, shape: &[TDim]) -> TractResult<Vec<Fact>> {
+        if let Some((width, features)) = self.width(shape) {
+            width.check(features)?;
+        }
+        self.0.facts(datum, shape)
+    }
+}
 
 impl PartialEq for KernelOp {
     fn eq(&self, other: &Self) -> bool {
@@ -90,8 +137,15 @@ impl Expansion for KernelOp {
     ) -> InferenceResult {
         check_input_arity(inputs, 1)?;
         check_output_arity(outputs, self.0.outputs())?;
+        if let Width::Exactly(features) = self.0.width() {
+            // Where the model leaves the number of features open, this is where it is learnt.
+            s.given(&inputs[0].rank, move |s, rank| match usize::try_from(rank)? {
+                rank @ 1..=2 => s.equals(&inputs[0].shape[rank - 1], features.to_dim()),
+                _ => Ok(()),
+            })?;
+        }
         s.given_2(&inputs[0].datum_type, &inputs[0].shape, move |s, datum, shape| {
-            for (output, (datum, shape)) in outputs.iter().zip(self.0.facts(datum, &shape)?) {
+            for (output, (datum, shape)) in outputs.iter().zip(self.facts(datum, &shape)?) {
                 s.equals(&output.datum_type, datum)?;
                 s.equals(&output.shape, ShapeFactoid::from(shape))?;
             }
@@ -119,6 +173,9 @@ impl EvalOp for KernelOp {
 
     fn eval(&self, _: &EvalContext<'_>, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let input = inputs.first().context("expected one input, got none")?;
+        if let Some(features) = input.shape().last() {
+            self.0.width().check(&features.to_dim())?;
+        }
         Ok(self.0.run(input)?.into_iter().map(IntoTValue::into_tvalue).collect())
     }
 }
@@ -126,7 +183,7 @@ impl EvalOp for KernelOp {
 impl TypedOp for KernelOp {
     fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
         let input = inputs.first().context("expected one input, got none")?;
-        let facts = self.0.facts(input.datum_type, input.shape.dims())?;
+        let facts = self.facts(input.datum_type, input.shape.dims())?;
         Ok(facts.into_iter().map(|(datum, shape)| datum.fact(&shape[..])).collect())
     }
 

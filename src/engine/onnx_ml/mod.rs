@@ -19,6 +19,8 @@ mod trees;
 
 use super::operator::{Built, Fact, expansion};
 
+pub(super) use kernel::{KernelOp, Width};
+
 /// Adds our operators, in place of the graph library's own where it has them.
 pub(super) fn register(operators: &mut OnnxOpRegister) {
     operators.insert("ArrayFeatureExtractor", extract::extractor);

@@ -10,6 +10,7 @@
 //! | `model`, `probing` | the signature of a graph |
 //! | `pool` | the library's own sessions, shared by those that run at the same time |
 //! | `session`, `answers`, `values` | buffers and runs |
+//! | `unfit` | which failures are about the sizes of a request |
 
 #[cfg(feature = "onnxruntime")]
 mod answers;
@@ -27,6 +28,8 @@ mod pool;
 mod probing;
 #[cfg(feature = "onnxruntime")]
 mod session;
+#[cfg(feature = "onnxruntime")]
+mod unfit;
 #[cfg(feature = "onnxruntime")]
 mod values;
 

@@ -21,6 +21,8 @@ use super::super::{
     guard::{caught, error_text, on_big_stack},
 };
 
+use super::unfit;
+
 /// What sessions are made from.
 pub(super) struct Source {
     environment: Environment,
@@ -182,7 +184,7 @@ impl Lent<'_> {
                 Some(targets) => session.run_with_options(inputs, targets),
                 None => session.run(inputs),
             };
-            let outputs = outputs.map_err(|error| EngineError::new(error_text(&error)));
+            let outputs = outputs.map_err(|error| unfit::error(&error));
             Ok(outputs.map(|outputs| outputs.into_iter().map(|(_, value)| value).collect()))
         });
         match outcome {

@@ -9,6 +9,7 @@ use super::{
     super::{EngineError, InputBuffer, Limits, OutputView, Session},
     answers::Answers,
     pool::Pool,
+    unfit,
     values::{self, Input},
 };
 use crate::types::{Batch, Shape, Signature, TensorSpec};
@@ -59,7 +60,7 @@ impl Session for OnnxRuntimeSession {
                 *first = self.rows;
             }
             let text = format!("input '{}': shape: expected {takes:?}, got {shape:?}", spec.name);
-            return Err(EngineError::new(text));
+            return Err(EngineError::unfit(text));
         }
         let fail = |error| EngineError::new(format_args!("input '{}': {error}", spec.name));
         let slot = &mut self.inputs[index];
@@ -88,7 +89,8 @@ impl Session for OnnxRuntimeSession {
                 (_, None) => return Err(EngineError::new(format_args!("input '{}': has no tensor", spec.name))),
             }
         }
-        self.answers.run(&self.shared, self.rows, &given)
+        let ran = self.answers.run(&self.shared, self.rows, &given);
+        ran.map_err(|error| unfit::judged(error, &self.shared.signature))
     }
 
     fn output(&self, index: usize) -> Result<OutputView<'_>, EngineError> {

@@ -1,4 +1,4 @@
-//! Sizes that have to agree. Where a sum runs over a dimension of two tensors and the size of one of them is not known before a
+//! Sizes that have to agree, with each other or with what an operator needs. Where a sum runs over a dimension of two tensors and the size of one of them is not known before a
 //! request comes, the graph library takes them for equal and reads beyond the end of the smaller one when they are not. What a
 //! graph says of such sizes is found here: some of them become known by it, the others are checked before a run. Called by
 //! `typing`, `plan` and `session`.
@@ -8,23 +8,32 @@ use std::collections::HashMap;
 use tract_onnx::{
     prelude::{Symbol, SymbolValues, TDim, TractResult, TypedModel},
     tract_hir::{
-        internal::{ToDim as _, bail, ensure},
+        internal::{ToDim as _, TractErrorContext as _, bail, ensure},
         tract_core::ops::{einsum::EinSum, scan::Scan},
     },
 };
 
+use super::super::onnx_ml::{KernelOp, Width};
+
 /// Rounds in which sizes become known by others; a chain of products needs few.
 const ROUNDS: usize = 4;
 
-/// Two sizes that a node needs to be equal, of which one or both are not known.
+/// What a node needs of sizes that are not known.
 #[derive(Clone, Debug)]
 pub(super) struct Agreement {
     node: String,
-    one: TDim,
-    other: TDim,
+    needs: Needs,
 }
 
-/// The sizes that the products of a graph need to be equal, as far as they are not known to be.
+#[derive(Clone, Debug)]
+enum Needs {
+    /// Two sizes are equal, of which one or both are not known.
+    Equal(TDim, TDim),
+    /// Rows have so many features.
+    Features(Width, TDim),
+}
+
+/// What the nodes of a graph need, as far as it is not known to be so.
 ///
 /// # Errors
 /// `node 'x': …` when they are known and differ.
@@ -33,6 +42,13 @@ pub(super) fn of(graph: &TypedModel) -> TractResult<Vec<Agreement>> {
     for node in &graph.nodes {
         if let Some(scan) = node.op_as::<Scan>() {
             found.extend(of(&scan.body)?);
+        }
+        let needs = |needs| Agreement { node: node.name.clone(), needs };
+        if let Some(kernel) = node.op_as::<KernelOp>() {
+            let facts = graph.node_input_facts(node.id)?;
+            let width = facts.first().and_then(|fact| kernel.width(fact.shape.dims()));
+            let open = width.filter(|(_, features)| features.as_i64().is_none());
+            found.extend(open.map(|(width, features)| needs(Needs::Features(width, features.clone()))));
         }
         let Some(product) = node.op_as::<EinSum>() else { continue };
         let facts = graph.node_input_facts(node.id)?;
@@ -52,7 +68,7 @@ pub(super) fn of(graph: &TypedModel) -> TractResult<Vec<Agreement>> {
                     node.name,
                     node.op.name()
                 );
-                found.push(Agreement { node: node.name.clone(), one: one.clone(), other: other.clone() });
+                found.push(needs(Needs::Equal(one.clone(), other.clone())));
             }
         }
     }
@@ -66,11 +82,16 @@ pub(super) fn of(graph: &TypedModel) -> TractResult<Vec<Agreement>> {
 pub(super) fn settled(mut graph: TypedModel, rows: Option<&Symbol>) -> TractResult<TypedModel> {
     for _ in 0..ROUNDS {
         let mut known = HashMap::new();
-        for Agreement { one, other, .. } in of(&graph)? {
-            if let (TDim::Sym(symbol), TDim::Val(size)) | (TDim::Val(size), TDim::Sym(symbol)) = (one, other)
-                && Some(&symbol) != rows
-            {
-                known.insert(symbol, size.to_dim());
+        for Agreement { needs, .. } in of(&graph)? {
+            let (symbol, size) = match needs {
+                Needs::Equal(TDim::Sym(symbol), TDim::Val(size)) | Needs::Equal(TDim::Val(size), TDim::Sym(symbol)) => {
+                    (symbol, size.to_dim())
+                }
+                Needs::Features(Width::Exactly(size), TDim::Sym(symbol)) => (symbol, size.to_dim()),
+                _ => continue,
+            };
+            if Some(&symbol) != rows {
+                known.insert(symbol, size);
             }
         }
         if known.is_empty() {
@@ -84,13 +105,20 @@ pub(super) fn settled(mut graph: TypedModel, rows: Option<&Symbol>) -> TractResu
 /// Checks what is left to be checked once `symbols` have these values.
 ///
 /// # Errors
-/// `node 'x': …` when two sizes differ.
+/// `node 'x': …` when two sizes differ, or rows have too few features or too many.
 pub(super) fn check(agreements: &[Agreement], symbols: &SymbolValues) -> TractResult<()> {
-    for Agreement { node, one, other } in agreements {
-        if let (TDim::Val(one), TDim::Val(other)) = (one.eval(symbols), other.eval(symbols))
-            && one != other
-        {
-            bail!("node '{node}': sizes that have to agree: {one} and {other}");
+    for Agreement { node, needs } in agreements {
+        match needs {
+            Needs::Equal(one, other) => {
+                if let (TDim::Val(one), TDim::Val(other)) = (one.eval(symbols), other.eval(symbols))
+                    && one != other
+                {
+                    bail!("node '{node}': sizes that have to agree: {one} and {other}");
+                }
+            }
+            Needs::Features(width, features) => {
+                width.check(&features.eval(symbols)).with_context(|| format!("node '{node}'"))?;
+            }
         }
     }
     Ok(())

@@ -134,7 +134,8 @@ impl ByShape {
         if let Some((_, compiled)) = kept.iter().find(|(known, _)| known == shapes) {
             return Ok(compiled.clone());
         }
-        let compiled = on_big_stack("plan", || (self.compile)(shapes)).map_err(EngineError::new)?;
+        let compiled = on_big_stack("plan", || Ok((self.compile)(shapes)));
+        let compiled = compiled.map_err(EngineError::new)?.map_err(EngineError::unfit)?;
         kept.truncate(KEPT_SHAPES - 1);
         kept.push_front((shapes.to_vec(), compiled.clone()));
         Ok(compiled)

@@ -73,7 +73,7 @@ impl Session for TractSession {
         let fits = takes.len() == shape.len() && takes.iter().zip(shape).all(|(a, b)| a.is_none_or(|a| a == *b));
         if !fits {
             let text = format!("input '{}': shape: expected {takes:?}, got {shape:?}", spec.name);
-            return Err(EngineError::new(text));
+            return Err(EngineError::unfit(text));
         }
         let usable = slot.as_mut().is_some_and(|kept| kept.shape() == shape && Arc::get_mut(kept).is_some());
         if !usable {
@@ -203,7 +203,7 @@ impl Running {
         if self.checked.contains(&shapes) {
             return Ok(());
         }
-        let fail = |error| EngineError::new(error_text(&error));
+        let fail = |error| EngineError::unfit(error_text(&error));
         let symbols = self.symbols(shapes.iter().map(|shape| &shape[..])).map_err(fail)?;
         sizes::check(self.compiled.plan.model(), &symbols).map_err(fail)?;
         agreement::check(&self.compiled.agreements, &symbols).map_err(fail)?;

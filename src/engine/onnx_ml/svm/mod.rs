@@ -4,7 +4,7 @@ use tract_onnx::{model::ParsingContext, pb::NodeProto, tract_hir::internal::*};
 
 use super::{
     Built, Fact,
-    kernel::{Kernel, node, rows_and_features, table},
+    kernel::{Kernel, Width, node, rows_and_features, table},
     post::{Label, Labels, PostTransform, logistic, probit},
 };
 use machine::{Machine, couple};
@@ -39,13 +39,6 @@ fn first_rho(proto: &NodeProto) -> TractResult<f64> {
     Ok(rho.first().copied().context("attribute 'rho': is empty")?.into())
 }
 
-fn check_features(machine: &Machine, shape: &[TDim]) -> TractResult<TDim> {
-    let (rows, features) = rows_and_features(shape)?;
-    let fits = features.as_i64().is_none_or(|features| features == machine.features as i64);
-    ensure!(fits, "expected {} features, got {features}", machine.features);
-    Ok(rows)
-}
-
 #[derive(Debug)]
 struct Regressor {
     machine: Machine,
@@ -64,13 +57,17 @@ impl Kernel for Regressor {
         1
     }
 
+    fn width(&self) -> Width {
+        Width::Exactly(self.machine.features)
+    }
+
     fn facts(&self, _: DatumType, shape: &[TDim]) -> TractResult<Vec<Fact>> {
-        Ok(vec![(DatumType::F32, tvec![check_features(&self.machine, shape)?, 1.to_dim()])])
+        let (rows, _) = rows_and_features(shape)?;
+        Ok(vec![(DatumType::F32, tvec![rows, 1.to_dim()])])
     }
 
     fn run(&self, input: &Tensor) -> TractResult<TVec<Tensor>> {
         let (rows, features) = table(input)?;
-        ensure!(features == self.machine.features, "expected {} features, got {features}", self.machine.features);
         let input = input.cast_to::<f32>()?;
         let mut values = Vec::with_capacity(rows);
         for row in input.try_as_plain_ram()?.as_slice::<f32>()?.chunks_exact(features) {
@@ -165,15 +162,18 @@ impl Kernel for LinearClasses {
         2
     }
 
+    fn width(&self) -> Width {
+        Width::Exactly(self.machine.features)
+    }
+
     fn facts(&self, _: DatumType, shape: &[TDim]) -> TractResult<Vec<Fact>> {
-        let rows = check_features(&self.machine, shape)?;
+        let (rows, _) = rows_and_features(shape)?;
         let scores = tvec![rows.clone(), self.labels.len().to_dim()];
         Ok(vec![(self.labels.datum(), tvec![rows]), (DatumType::F32, scores)])
     }
 
     fn run(&self, input: &Tensor) -> TractResult<TVec<Tensor>> {
         let (rows, features) = table(input)?;
-        ensure!(features == self.machine.features, "expected {} features, got {features}", self.machine.features);
         let input = input.cast_to::<f32>()?;
         let (mut labels, mut all) = (Vec::with_capacity(rows), Vec::with_capacity(rows * self.labels.len()));
         for row in input.try_as_plain_ram()?.as_slice::<f32>()?.chunks_exact(features) {
@@ -278,15 +278,18 @@ impl Kernel for Classes {
         2
     }
 
+    fn width(&self) -> Width {
+        Width::Exactly(self.machine.features)
+    }
+
     fn facts(&self, _: DatumType, shape: &[TDim]) -> TractResult<Vec<Fact>> {
-        let rows = check_features(&self.machine, shape)?;
+        let (rows, _) = rows_and_features(shape)?;
         let scores = tvec![rows.clone(), self.columns().to_dim()];
         Ok(vec![(self.labels.datum(), tvec![rows]), (DatumType::F32, scores)])
     }
 
     fn run(&self, input: &Tensor) -> TractResult<TVec<Tensor>> {
         let (rows, features) = table(input)?;
-        ensure!(features == self.machine.features, "expected {} features, got {features}", self.machine.features);
         let input = input.cast_to::<f32>()?;
         let (mut labels, mut scores) = (Vec::with_capacity(rows), Vec::with_capacity(rows * self.columns()));
         for row in input.try_as_plain_ram()?.as_slice::<f32>()?.chunks_exact(features) {

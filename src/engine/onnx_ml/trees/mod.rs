@@ -12,7 +12,7 @@ use tract_onnx::{
 
 use super::{
     Built, Fact,
-    kernel::{Kernel, node, rows_and_features, table},
+    kernel::{Kernel, Width, node, rows_and_features, table},
     post::{Label, Labels, PostTransform},
 };
 use forest::Forest;
@@ -49,13 +49,6 @@ impl Trees {
             Self::Single(forest) => forest.columns.features,
             Self::Double(forest) => forest.columns.features,
         }
-    }
-
-    fn check(&self, features: &TDim) -> TractResult<()> {
-        let least = self.features();
-        let enough = features.as_i64().is_none_or(|features| features >= least as i64);
-        ensure!(enough, "expected at least {least} features, got {features}");
-        Ok(())
     }
 }
 
@@ -141,9 +134,12 @@ impl Kernel for Classifier {
         2
     }
 
+    fn width(&self) -> Width {
+        Width::AtLeast(self.trees.features())
+    }
+
     fn facts(&self, _: DatumType, shape: &[TDim]) -> TractResult<Vec<Fact>> {
-        let (rows, features) = rows_and_features(shape)?;
-        self.trees.check(&features)?;
+        let (rows, _) = rows_and_features(shape)?;
         let scores = tvec![rows.clone(), self.labels.len().to_dim()];
         Ok(vec![(self.labels.datum(), tvec![rows]), (DatumType::F32, scores)])
     }
@@ -198,9 +194,12 @@ impl Kernel for Regressor {
         1
     }
 
+    fn width(&self) -> Width {
+        Width::AtLeast(self.trees.features())
+    }
+
     fn facts(&self, _: DatumType, shape: &[TDim]) -> TractResult<Vec<Fact>> {
-        let (rows, features) = rows_and_features(shape)?;
-        self.trees.check(&features)?;
+        let (rows, _) = rows_and_features(shape)?;
         Ok(vec![(DatumType::F32, tvec![rows, self.targets.count().to_dim()])])
     }
 
