@@ -51,17 +51,44 @@ fn cause(said: &str, status: ExitStatus, stopped: bool, allowance: Allowance) ->
         return "crashed: stack overflow".to_owned();
     }
     let words = last_words(said);
-    let Some(signal) = status.signal().and_then(Signal::from_named_raw) else {
-        let code = status.code().map_or_else(|| "by a signal".to_owned(), |code| format!("with code {code}"));
+    let Some(raw) = status.signal() else {
+        let code = status.code().map_or_else(|| "somehow".to_owned(), |code| format!("with code {code}"));
         return format!("ended {code} and without an answer{words}");
     };
+    let Some(signal) = Signal::from_named_raw(raw) else { return format!("was killed: signal {raw}{words}") };
     match signal {
         Signal::XCPU => format!("was killed: it computed without end (limit {cpu_seconds} s of CPU time)"),
         Signal::KILL => "was killed, as the system does when memory runs out".to_owned(),
         Signal::ABORT => format!("aborted{words}"),
-        Signal::SEGV | Signal::BUS | Signal::ILL | Signal::FPE => format!("crashed: {signal:?}{words}"),
-        other => format!("was killed: {other:?}{words}"),
+        Signal::SEGV | Signal::BUS | Signal::ILL | Signal::FPE => format!("crashed: {}{words}", name(signal)),
+        other => format!("was killed: {}{words}", name(other)),
     }
+}
+
+/// A signal as people know it: those that end a process and that somebody, or the process itself, may send.
+fn name(signal: Signal) -> String {
+    let name = match signal {
+        Signal::ABORT => "SIGABRT",
+        Signal::ALARM => "SIGALRM",
+        Signal::BUS => "SIGBUS",
+        Signal::FPE => "SIGFPE",
+        Signal::HUP => "SIGHUP",
+        Signal::ILL => "SIGILL",
+        Signal::INT => "SIGINT",
+        Signal::KILL => "SIGKILL",
+        Signal::PIPE => "SIGPIPE",
+        Signal::QUIT => "SIGQUIT",
+        Signal::SEGV => "SIGSEGV",
+        Signal::SYS => "SIGSYS",
+        Signal::TERM => "SIGTERM",
+        Signal::TRAP => "SIGTRAP",
+        Signal::USR1 => "SIGUSR1",
+        Signal::USR2 => "SIGUSR2",
+        Signal::XCPU => "SIGXCPU",
+        Signal::XFSZ => "SIGXFSZ",
+        other => return format!("signal {}", other.as_raw()),
+    };
+    name.to_owned()
 }
 
 fn out_of_memory(allowance: Allowance) -> String {
@@ -118,7 +145,14 @@ mod tests {
         for (said, raw, expected) in cases {
             assert_eq!(died(said, raw, false), expected, "{said}");
         }
-        assert!(died("", signal(Signal::SEGV), false).starts_with("crashed: "));
+        for (fault, name) in
+            [(Signal::SEGV, "SIGSEGV"), (Signal::BUS, "SIGBUS"), (Signal::ILL, "SIGILL"), (Signal::FPE, "SIGFPE")]
+        {
+            assert_eq!(died("", signal(fault), false), format!("crashed: {name}"));
+        }
+        assert_eq!(died("bye", signal(Signal::TERM), false), "was killed: SIGTERM (bye)");
+        assert_eq!(died("", signal(Signal::VTALARM), false), format!("was killed: signal {}", signal(Signal::VTALARM)));
+        assert_eq!(died("", 40, false), "was killed: signal 40");
         assert_eq!(died("", signal(Signal::KILL), true), "was killed: it did not end (limit 120 s)");
     }
 
