@@ -258,10 +258,24 @@ impl Selection {
         let [_, _, ..] = &self.tried[..] else { return };
         let each: Vec<String> = self.tried.iter().map(ToString::to_string).collect();
         let (engine, why, tried, ms) = (self.kept, &*self.why, each.join("; "), self.took.as_millis());
+        let ratios = self.ratios();
         match &self.disagreement {
             Some(text) => tracing::warn!(%model, engine, why, disagreement = &**text, tried, ms, "engine chosen"),
-            None => tracing::info!(%model, engine, why, tried, ms, "engine chosen"),
+            None => tracing::info!(%model, engine, why, ratios, tried, ms, "engine chosen"),
         }
+    }
+
+    /// How many times as fast the second engine is as the first, size by size, as in `onnxruntime: 1 row 3.27, 8 rows 5.10`; `None`
+    /// where they were not timed.
+    fn ratios(&self) -> Option<String> {
+        let [first, second] = &self.tried[..] else { return None };
+        let both = first.costs.iter().zip(&second.costs);
+        let ratio = |((rows, ours), (_, theirs)): (&(usize, Duration), &(usize, Duration))| {
+            let plural = if *rows == 1 { "" } else { "s" };
+            format!("{rows} row{plural} {:.2}", ours.as_secs_f64() / theirs.as_secs_f64().max(1e-9))
+        };
+        let ratios: Vec<String> = both.map(ratio).collect();
+        (!ratios.is_empty()).then(|| format!("{}: {}", second.engine, ratios.join(", ")))
     }
 }
 

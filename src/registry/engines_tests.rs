@@ -165,6 +165,46 @@ fn dear_sizes_are_left_out_when_there_is_no_time() {
     assert_eq!(selection.kept, "onnxruntime", "one size is timed in any case");
 }
 
+/// How often each engine is run, and what it counts for, with so many milliseconds left and runs that take so long in turn.
+fn in_turn(left: u64, first: [u64; 2], runs: &[u64]) -> ([u64; 2], [u64; 2]) {
+    let ms = Duration::from_millis;
+    let (clock, mut runs, mut counts) = (std::cell::Cell::new(ms(left)), runs.iter().cycle(), [0; 2]);
+    let run = |which: usize| {
+        let took = ms(*runs.next().unwrap());
+        clock.set(clock.get().saturating_sub(took));
+        counts[which] += 1;
+        Ok::<_, ()>(took)
+    };
+    let best = trial::in_turn(first.map(ms), &|| clock.get(), run).unwrap();
+    (counts, best.map(|best| u64::try_from(best.as_millis()).unwrap()))
+}
+
+#[test]
+fn no_run_is_begun_that_does_not_end_in_time() {
+    assert_eq!(in_turn(0, [7, 3], &[1]), ([0, 0], [7, 3]), "nothing but the first runs");
+    assert_eq!(in_turn(9, [7, 3], &[7]), ([1, 0], [7, 3]), "half a round does not count");
+    assert_eq!(in_turn(10, [9, 4], &[6, 2]), ([1, 1], [6, 2]), "what has been seen once is expected again");
+    assert_eq!(in_turn(100, [7, 3], &[6, 3, 6, 90]), ([2, 2], [6, 3]), "a run that is slow for once is the last");
+    assert_eq!(in_turn(1000, [7, 3], &[7, 3]), ([3, 3], [7, 3]), "enough for figures");
+    assert_eq!(in_turn(1000, [0, 0], &[0]), ([50, 50], [0, 0]));
+}
+
+#[test]
+fn ratios_are_told_by_size() {
+    let us = Duration::from_micros;
+    let tried = |engine, costs: &[(usize, Duration)]| Tried {
+        engine,
+        took: Duration::ZERO,
+        refused: None,
+        costs: costs.to_vec(),
+    };
+    let ours = tried("tract", &[(1, us(36)), (8, us(204))]);
+    let selection = |theirs| Selection { tried: vec![ours.clone(), theirs], ..Selection::default() };
+    let ratios = selection(tried("onnxruntime", &[(1, us(9)), (8, us(408))])).ratios();
+    assert_eq!(ratios.as_deref(), Some("onnxruntime: 1 row 4.00, 8 rows 0.50"));
+    assert_eq!(selection(tried("onnxruntime", &[])).ratios(), None);
+}
+
 #[test]
 fn where_engines_disagree_onnx_runtime_is_the_reference() {
     let selection = auto(engine("tract", half_right), engine("onnxruntime", slowly));

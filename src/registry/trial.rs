@@ -148,7 +148,8 @@ pub(super) struct Trial {
     pub(super) budget: Duration,
 }
 
-/// Times both engines in turn, size by size, as long as there is time.
+/// Times both engines in turn, size by size, as long as there is time. The smallest size is always run once in each: nothing tells
+/// beforehand how long that takes. Everything else is only begun when what has been measured says that it will end in time.
 ///
 /// # Errors
 /// Why an engine could not be timed even with the smallest batch; 0 or 1 says which.
@@ -160,17 +161,24 @@ pub(super) fn time(candidates: [&Candidate; 2], trial: Trial) -> Result<Costs, (
         Batch::Rows => SIZES.into_iter().filter(|size| *size <= limit.max(1)).collect(),
         Batch::None => vec![1],
     };
+    let left = || budget.saturating_sub(began.elapsed());
     let mut costs = Costs::new();
+    let mut last: Option<(usize, Sample)> = None;
     for rows in sizes {
-        if let Some((known, slowest)) = costs.iter().next_back().map(|(rows, costs)| (*rows, costs[0].max(costs[1]))) {
-            let expected = slowest * u32::try_from(rows / known).unwrap_or(u32::MAX) * 4;
-            if began.elapsed() + expected > budget {
-                break;
-            }
+        // Plans take as long again, runs longer in proportion; the first ones and one more of each.
+        let expected = last.as_ref().map(|(known, Sample { costs: [ours, theirs], plans })| {
+            let times = u32::try_from(rows / known).unwrap_or(u32::MAX);
+            plans.saturating_add((*ours + *theirs).saturating_mul(times).saturating_mul(2))
+        });
+        if expected.is_some_and(|expected| expected > left()) {
+            break;
         }
         let Some(inputs) = timing_inputs(candidates[0], rows) else { break };
-        match time_size(candidates, rows, &inputs, budget.saturating_sub(began.elapsed())) {
-            Ok(cost) => drop(costs.insert(rows, cost)),
+        match time_size(candidates, rows, &inputs, &left) {
+            Ok(sample) => {
+                costs.insert(rows, sample.costs);
+                last = Some((rows, sample));
+            }
             // A larger size that cannot be run says nothing about which engine is faster.
             Err(_) if !costs.is_empty() => break,
             Err(error) => return Err(error),
@@ -192,32 +200,57 @@ fn timing_inputs(candidate: &Candidate, rows: usize) -> Option<Vec<Tensor>> {
     }
 }
 
+/// What came of timing one size.
+struct Sample {
+    /// Shortest run times.
+    costs: [Duration; 2],
+    /// How long plans and sessions took to make.
+    plans: Duration,
+}
+
 fn time_size(
     candidates: [&Candidate; 2],
     rows: usize,
     inputs: &[Tensor],
-    budget: Duration,
-) -> Result<[Duration; 2], (usize, String)> {
-    let began = Instant::now();
-    let mut timers = Vec::with_capacity(2);
+    left: &dyn Fn() -> Duration,
+) -> Result<Sample, (usize, String)> {
+    let (mut timers, mut plans) = (Vec::with_capacity(2), Duration::ZERO);
+    let mut first = [Duration::ZERO; 2];
     for (which, candidate) in candidates.into_iter().enumerate() {
+        let start = Instant::now();
         let mut timer = Timer::new(candidate, rows).map_err(|error| (which, error))?;
-        // The first run fills caches and buffers.
-        timer.once(inputs).map_err(|error| (which, error.to_string()))?;
+        plans += start.elapsed();
+        first[which] = timer.once(inputs).map_err(|error| (which, error.to_string()))?;
         timers.push(timer);
     }
-    let mut best = [Duration::MAX; 2];
-    for run in 0..MAX_RUNS {
-        for (which, timer) in timers.iter_mut().enumerate() {
-            let took = timer.once(inputs).map_err(|error| (which, error.to_string()))?;
-            best[which] = best[which].min(took);
+    let run = |which: usize| timers[which].once(inputs).map_err(|error| (which, error.to_string()));
+    Ok(Sample { costs: in_turn(first, left, run)?, plans })
+}
+
+/// Runs both in turn and gives the shortest time of each. No run is begun that is expected to end after there is no time left, and
+/// a round that was not finished does not count. The `first` runs fill caches and buffers: they count where there was time for
+/// nothing else. Pure, but for what `left` and `run` do.
+pub(super) fn in_turn<E>(
+    first: [Duration; 2],
+    left: &dyn Fn() -> Duration,
+    mut run: impl FnMut(usize) -> Result<Duration, E>,
+) -> Result<[Duration; 2], E> {
+    let (mut best, mut spent): (Option<[Duration; 2]>, _) = (None, Duration::ZERO);
+    for round in 0..MAX_RUNS {
+        let mut took = [Duration::ZERO; 2];
+        for (which, took) in took.iter_mut().enumerate() {
+            if left() < best.unwrap_or(first)[which] {
+                return Ok(best.unwrap_or(first));
+            }
+            *took = run(which)?;
+            spent += *took;
         }
-        let elapsed = began.elapsed();
-        if elapsed > budget || (run >= 2 && elapsed > ENOUGH) {
+        best = Some(best.map_or(took, |best| [best[0].min(took[0]), best[1].min(took[1])]));
+        if round >= 2 && spent > ENOUGH {
             break;
         }
     }
-    Ok(best)
+    Ok(best.unwrap_or(first))
 }
 
 /// A session that is run with the same inputs again and again.

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Where the library is; `None`, and a line, where there is none.
-fn library() -> Option<String> {
+pub(crate) fn library() -> Option<String> {
     match open(None) {
         Ok(opened) => Some(opened.library.to_str().unwrap().to_owned()),
         Err(absent @ (Absent::NotFound | Absent::NotBuilt)) => {
@@ -85,6 +85,7 @@ async fn every_engine_is_tried_and_operators_see_what_came_of_it() {
         answers_as_expected(&server, model, family).await;
     }
     let logs = server.logs();
+    assert!(logs.contains("ratios"), "how many times as fast it is, by size:\n{logs}");
     assert_eq!(logs.matches("engine chosen").count(), 2, "once for each model with a choice:\n{logs}");
     let ops = format!("http://{}", server.ops);
     let shown = weir().args(["models", "cnn", "--ops", &ops]).output().unwrap();
