@@ -369,6 +369,47 @@ def dynamic(rng):
           [{"x": np.array([[True, False]])}])  # fmt: skip
 
 
+def body(name, inputs, outputs, nodes, consts=None):
+    """What a Loop repeats: inputs and outputs as (name, type, shape)."""
+    infos = [[helper.make_tensor_value_info(n, t, s) for n, t, s in side] for side in (inputs, outputs)]
+    made = [helper.make_node(op, ins, outs, **attrs) for op, ins, outs, attrs in nodes]
+    return helper.make_graph(made, name, *infos, [numpy_helper.from_array(v, k) for k, v in (consts or {}).items()])
+
+
+def loops(rng):
+    """Loop with a number of turns that is a constant: state that is carried, outputs by turn, the number of the turn, values from
+    around the loop, and a loop within a loop."""
+    integer, boolean, real = TensorProto.INT64, TensorProto.BOOL, TensorProto.FLOAT
+    turn, on, off = ("turn", integer, []), ("on", boolean, []), ("off", boolean, [])
+    same = ("Identity", ["on"], ["off"], {})
+    count, yes = np.array(4), np.array(True)
+    feeds = [{"x": f32(rng, n, 3)} for n in (1, 3, 5)]
+    x, y = {"x": ("FP32", ["N", 3])}, {"y": ("FP32", ["N", 3])}
+    state, after = ("state", real, None), ("after", real, None)
+    turns = body("turns", [turn, on, state], [off, after],
+                 [("MatMul", ["state", "w"], ["product"], {}), ("Add", ["product", "x"], ["sum"], {}),
+                  ("Tanh", ["sum"], ["after"], {}), same])  # fmt: skip
+    plain("loop-state", x, y, [("Loop", ["count", "yes", "x"], ["y"], {"body": turns})],
+          {"count": count, "yes": yes, "w": f32(rng, 3, 3)}, feeds)  # fmt: skip
+    counted = body("counted", [turn, on, state], [off, after, ("each", real, None)],
+                   [("Cast", ["turn"], ["number"], {"to": real}), ("Mul", ["number", "half"], ["part"], {}),
+                    ("Add", ["state", "part"], ["after"], {}), ("ReduceSum", ["after", "last"], ["each"], {"keepdims": 0}),
+                    same],
+                   {"half": np.array(0.5, np.float32)})  # fmt: skip
+    plain("loop-outputs", x, {"y": ("FP32", ["N", 3]), "all": ("FP32", ["N", 4])},
+          [("Loop", ["count", "", "x"], ["y", "turns"], {"body": counted}),
+           ("Transpose", ["turns"], ["all"], {"perm": [1, 0]})],
+          {"count": count, "last": np.array([1])}, feeds)  # fmt: skip
+    inner = body("inner", [("i", integer, []), ("go", boolean, []), ("a", real, None)],
+                 [("goes", boolean, []), ("b", real, None)],
+                 [("Mul", ["a", "factor"], ["c"], {}), ("Add", ["c", "state"], ["b"], {}), ("Identity", ["go"], ["goes"], {})])  # fmt: skip
+    outer = body("outer", [turn, on, state], [off, after],
+                 [("Loop", ["two", "yes", "state"], ["within"], {"body": inner}), ("Relu", ["within"], ["after"], {}), same],
+                 {"two": np.array(2)})  # fmt: skip
+    plain("loop-in-loop", x, y, [("Loop", ["count", "yes", "x"], ["y"], {"body": outer})],
+          {"count": count, "yes": yes, "factor": np.array(-0.5, np.float32)}, feeds)  # fmt: skip
+
+
 def main():
     for folder in HERE.glob("*/1"):
         shutil.rmtree(folder.parent)
@@ -384,6 +425,7 @@ def main():
     repaired(rng)
     recurrent(rng)
     dynamic(rng)
+    loops(np.random.default_rng(18))
     print(len(list(HERE.glob("*/1/model.onnx"))), "models")
 
 
