@@ -1,7 +1,7 @@
 //! The backend test cases of the standard, run through the engine in three forms: no answer may be wrong, and what is not
 //! answered is exactly what `tests/conformance/expected.txt` says. `docs/operators.md` is written from the same run.
 //!
-//! `WEIR_CONFORMANCE=update` writes both files; `WEIR_CONFORMANCE=<text>` prints what became of the cases with that name.
+//! `WEIR_CONFORMANCE=update` writes both files; `WEIR_CONFORMANCE=plain` asks the graph library by itself before; `WEIR_CONFORMANCE=<text>` prints what became of the cases with that name.
 
 use std::sync::{
     Mutex,
@@ -12,6 +12,7 @@ use super::*;
 use archive::{Archive, Form, Ready, Request};
 
 mod archive;
+mod plain;
 mod report;
 
 /// Operators whose answers are drawn: only their types and shapes are compared.
@@ -147,23 +148,25 @@ fn shown(tensor: &Tensor) -> String {
 }
 
 /// Runs every case in every form, on as many threads as there are processors.
-fn run_all(archive: &Archive) -> Vec<Row> {
-    let engine = TractEngine::new();
+fn run_all(archive: &Archive, outcome: &(dyn Fn(&Ready, bool) -> Outcome + Sync)) -> Vec<Row> {
     let next = AtomicUsize::new(0);
     let rows = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
+            // The library by itself needs more stack than threads are given.
+            let thread = std::thread::Builder::new().stack_size(64 << 20);
+            let run = || {
                 while let Some(case) = archive.cases.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let drawn = DRAWN.contains(&case.operator.as_str());
                     let outcomes = Form::ALL.map(|form| match archive.ready(case, form) {
-                        Some(ready) => outcome(&engine, &ready, drawn),
+                        Some(ready) => outcome(&ready, drawn),
                         None => Outcome::Absent,
                     });
                     let row = Row { name: case.name.clone(), operator: case.operator.clone(), outcomes };
                     rows.lock().unwrap().push(row);
                 }
-            });
+            };
+            thread.spawn_scoped(scope, run).unwrap();
         }
     });
     let mut rows = rows.into_inner().unwrap();
@@ -174,17 +177,24 @@ fn run_all(archive: &Archive) -> Vec<Row> {
 #[test]
 fn backend_cases_are_answered_as_expected() {
     let archive = Archive::read();
-    let rows = run_all(&archive);
     let wanted = std::env::var("WEIR_CONFORMANCE").unwrap_or_default();
+    if wanted == "plain" {
+        let rows = run_all(&archive, &plain::outcome);
+        println!("plain tract: {}", report::summary(&rows));
+        fs::write(root().join(plain::PLAIN), plain::list(&rows)).unwrap();
+    }
+    let engine = TractEngine::new();
+    let rows = run_all(&archive, &|ready, drawn| outcome(&engine, ready, drawn));
     for row in rows.iter().filter(|row| !wanted.is_empty() && row.name.contains(&wanted)) {
         for (form, outcome) in Form::ALL.iter().zip(&row.outcomes) {
             println!("{} {form:?}: {} {}", row.name, outcome.word(), outcome.text());
         }
     }
     let (expected, page) = (report::expected(&rows), report::page(&archive.package, &rows));
-    if wanted == "update" {
+    if wanted == "update" || wanted == "plain" {
         fs::write(root().join(report::EXPECTED), &expected).unwrap();
         fs::write(root().join(report::PAGE), &page).unwrap();
     }
     report::check(&rows, &expected, &page);
+    plain::check(&rows);
 }

@@ -46,3 +46,22 @@ fn with_onnx_runtime_every_exported_model_is_served() {
     let Some(opened) = onnxruntime::opened() else { return };
     assert_eq!(check_families(&*opened.engine, &[]), 0);
 }
+
+/// What may lie in the repository for this: bytes of a model, and of everything.
+const MAX_MODEL: u64 = 200_000;
+const MAX_ALL: u64 = 12_000_000;
+
+#[test]
+fn exported_models_are_small() {
+    let mut all = 0;
+    for folder in versions(&root().join("tests/exporters")) {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let entry = entry.unwrap();
+            let (bytes, name) = (entry.metadata().unwrap().len(), entry.path());
+            let model = name.extension().is_none_or(|extension| extension != "json");
+            assert!(!model || bytes <= MAX_MODEL, "{}: {bytes} bytes", name.display());
+            all += bytes;
+        }
+    }
+    assert!(all <= MAX_ALL, "{all} bytes");
+}

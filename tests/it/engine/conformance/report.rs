@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use super::{Form, Outcome, Row, fs, root};
+use super::{Form, Outcome, Row, fs, plain, root};
 
 /// Cases with an outcome other than "pass", and those outcomes.
 pub(super) const EXPECTED: &str = "tests/conformance/expected.txt";
@@ -20,7 +20,10 @@ A test writes this page and fails when it is out of date; `tests/conformance/REA
 Each case is run in up to three forms: *given*, every input comes with the request; *constants*, only the first input does
 and the others are part of the model, as exporters write it; *rows*, the same, and the first dimension is the batch, as models
 are served. A cell says how many cases are answered right of how many have that form. The others are refused when the model
-is loaded, or, where the last column says so, when the request comes. A wrong answer fails the test.
+is loaded, or, where *failed* says so, when the request comes. A wrong answer fails the test.
+
+The last two columns are how many cases tract answers right by itself, without the operators and repairs of ours
+(`tests/conformance/plain.txt`): *given* and *constants*. A test sees to it that none of them is lost.
 ";
 
 /// One line per case that does not pass in every form that it has.
@@ -52,6 +55,17 @@ fn cells(rows: &[&Row]) -> String {
     (0..Form::ALL.len()).map(cell).collect::<Vec<_>>().join(" | ")
 }
 
+/// How many cases ended how, given and with constants.
+pub(super) fn summary(rows: &[Row]) -> String {
+    let all: Vec<&Row> = rows.iter().collect();
+    let form = |(at, name): (usize, &str)| {
+        let words =
+            ["pass", "wrong", "refused", "failed"].map(|word| format!("{} {word}", count(&all, Some(at), word)));
+        format!("{name}: {}", words.join(", "))
+    };
+    [(0, "given"), (1, "constants")].map(form).join("; ")
+}
+
 /// The page with a table of operators.
 pub(super) fn page(package: &str, rows: &[Row]) -> String {
     let mut operators: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
@@ -68,12 +82,16 @@ pub(super) fn page(package: &str, rows: &[Row]) -> String {
         rows.len(),
         count(&all, None, "wrong")
     );
-    text.push_str("| operator | given | constants | rows | refused when asked |\n|---|---|---|---|---|\n");
-    let _ = writeln!(text, "| all | {} | {} |", cells(&all), count(&all, None, "failed"));
+    text.push_str("| operator | given | constants | rows | failed | tract alone, given | tract alone, constants |\n");
+    text.push_str("|---|---|---|---|---|---|---|\n");
+    let plain = plain::counts(rows);
+    let alone =
+        |operator: &str| plain.get(operator).copied().unwrap_or_default().map(|count| count.to_string()).join(" | ");
+    let _ = writeln!(text, "| all | {} | {} | {} |", cells(&all), count(&all, None, "failed"), alone(""));
     for (operator, rows) in some {
         let failed = count(rows, None, "failed");
         let failed = if failed > 0 { failed.to_string() } else { String::new() };
-        let _ = writeln!(text, "| {operator} | {} | {failed} |", cells(rows));
+        let _ = writeln!(text, "| {operator} | {} | {failed} | {} |", cells(rows), alone(operator));
     }
     let names: Vec<&str> = none.iter().map(|(operator, _)| **operator).collect();
     let _ = writeln!(text, "\nNo case is answered of: {}.", names.join(", "));

@@ -37,6 +37,9 @@ mod values;
 const MEMORY: u64 = 6 << 30;
 /// How many mutants there are unless the environment says otherwise.
 const COUNT: u64 = 500;
+/// How many of them both engines try.
+#[cfg(feature = "onnxruntime")]
+const COUNT_OF_BOTH: u64 = 100;
 /// Mutants that one child tries.
 const BATCH: u64 = 250;
 /// A mutant that takes longer hangs; far more than any takes on a busy machine.
@@ -63,15 +66,28 @@ fn sources() -> Sources {
 
 #[test]
 fn mutants_do_no_harm() {
+    try_all(number("WEIR_MUTANTS", COUNT), "tract");
+}
+
+/// The library is a stranger's, and how it fails is its own business; but these it refuses or answers, beside the embedded engine.
+#[cfg(feature = "onnxruntime")]
+#[test]
+fn mutants_do_no_harm_where_both_engines_try_them() {
+    if onnxruntime::opened().is_some() {
+        try_all(number("WEIR_MUTANTS_OF_BOTH", COUNT_OF_BOTH), "auto");
+    }
+}
+
+fn try_all(count: u64, engine: &str) {
     let first = number("WEIR_MUTANTS_FROM", 0);
-    let last = first + number("WEIR_MUTANTS", COUNT);
+    let last = first + count;
     let mut tally = Tally::default();
     let mut from = first;
     while from < last {
-        from = watch(from, last.min(from + BATCH), &mut tally);
+        from = watch((from, last.min(from + BATCH)), engine, &mut tally);
     }
     println!(
-        "{} mutants: {} refused, {} loaded, {} answered",
+        "{} mutants with {engine}: {} refused, {} loaded, {} answered",
         last - first,
         tally.refused,
         tally.loaded,
@@ -92,10 +108,11 @@ struct Tally {
 }
 
 /// Has a child try a range of seeds; returns the seed to go on with.
-fn watch(from: u64, to: u64, tally: &mut Tally) -> u64 {
+fn watch((from, to): (u64, u64), engine: &str, tally: &mut Tally) -> u64 {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "engine::mutants::child", "--ignored", "--nocapture", "--test-threads=1"])
         .env("WEIR_MUTANTS_BATCH", format!("{from}..{to}"))
+        .env("WEIR_MUTANTS_ENGINE", engine)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -202,12 +219,16 @@ impl Bench {
     fn new() -> Self {
         let options = SchedulerOptions { workers: 1, load_budget: Duration::ZERO, ..SchedulerOptions::default() };
         let scheduler = Scheduler::start(options).unwrap();
-        let loader = Loader {
-            engines: Engines::new(Arc::new(TractEngine::new())),
-            scheduler: Arc::clone(&scheduler),
-            metrics: Metrics::new(),
-            max_bytes: 1 << 30,
+        let engines = Engines::new(Arc::new(TractEngine::new()));
+        #[cfg(feature = "onnxruntime")]
+        let engines = match std::env::var("WEIR_MUTANTS_ENGINE").as_deref() {
+            Ok("auto") => {
+                let opened = onnxruntime::opened().unwrap();
+                engines.with_onnxruntime(opened.engine).with_budget(Duration::ZERO)
+            }
+            _ => engines,
         };
+        let loader = Loader { engines, scheduler: Arc::clone(&scheduler), metrics: Metrics::new(), max_bytes: 1 << 30 };
         let out = std::env::var_os("WEIR_MUTANTS_OUT").map(PathBuf::from);
         Self { sources: sources(), scheduler, loader, folder: tempfile::tempdir().unwrap(), out }
     }
