@@ -17,7 +17,7 @@ mod svm;
 mod tree_ensemble;
 mod trees;
 
-use super::operator::{Built, Fact, expansion};
+use super::operator::{Built, Fact};
 
 pub(super) use kernel::{KernelOp, Width};
 

@@ -2,7 +2,7 @@
 
 use tract_onnx::{
     pb::NodeProto,
-    prelude::{DatumType, Tensor, TractResult},
+    prelude::{DatumType, Tensor, TractResult, tract_num_traits::Float},
     tract_hir::internal::{bail, ensure, tensor1},
 };
 
@@ -33,41 +33,51 @@ impl PostTransform {
     }
 
     /// Transforms the scores of one row.
-    pub(super) fn apply(self, scores: &mut [f32]) {
+    pub(super) fn apply<T: Float>(self, scores: &mut [T]) {
         match self {
             Self::None => {}
             Self::Softmax => softmax(scores, |_| true),
-            Self::SoftmaxZero => softmax(scores, |score| score.abs() > 1e-7),
+            Self::SoftmaxZero => softmax(scores, |score| score.abs() > of(1e-7)),
             Self::Logistic => scores.iter_mut().for_each(|score| *score = logistic(*score)),
             Self::Probit => scores.iter_mut().for_each(|score| *score = probit(*score)),
         }
     }
 }
 
+/// A constant in a precision.
+fn of<T: Float>(value: f32) -> T {
+    T::from(value).unwrap_or_else(T::nan)
+}
+
 /// Softmax over the scores that count. Those that do not stay next to nothing, as they are.
-fn softmax(scores: &mut [f32], counts: impl Fn(f32) -> bool) {
-    let highest = scores.iter().copied().fold(f32::MIN, f32::max);
-    let mut sum = 0.0;
+fn softmax<T: Float>(scores: &mut [T], counts: impl Fn(T) -> bool) {
+    let highest = scores.iter().copied().fold(T::min_value(), T::max);
+    let mut sum = T::zero();
     for score in scores.iter_mut() {
         if counts(*score) {
             *score = (*score - highest).exp();
-            sum += *score;
+            sum = sum + *score;
         } else {
-            *score *= (-highest).exp();
+            *score = *score * (-highest).exp();
         }
     }
-    scores.iter_mut().for_each(|score| *score /= sum);
+    scores.iter_mut().for_each(|score| *score = *score / sum);
 }
 
 /// 1 / (1 + e^-x), without overflow on either side.
-pub(super) fn logistic(x: f32) -> f32 {
-    let positive = 1.0 / (1.0 + (-x.abs()).exp());
-    if x < 0.0 { 1.0 - positive } else { positive }
+pub(super) fn logistic<T: Float>(x: T) -> T {
+    let (one, nothing) = (T::one(), T::zero());
+    let positive = one / (one + (-x.abs()).exp());
+    if x < nothing { one - positive } else { positive }
 }
 
 /// The quantile of the standard normal distribution, by Winitzki's approximation of the inverse error function, which is
-/// what ONNX Runtime computes.
-pub(super) fn probit(p: f32) -> f32 {
+/// what ONNX Runtime computes: in single precision, whatever the scores have, as it is right to three digits only.
+pub(super) fn probit<T: Float>(p: T) -> T {
+    of(probit_in_single(p.to_f32().unwrap_or(f32::NAN)))
+}
+
+fn probit_in_single(p: f32) -> f32 {
     const A: f32 = 0.147;
     // Not the closest float to pi: the constant is part of the approximation.
     #[expect(clippy::approx_constant, reason = "the approximation is defined with this many digits")]
@@ -185,7 +195,7 @@ mod tests {
     #[test]
     fn probit_is_a_quantile() {
         for (p, z) in [(0.5, 0.0), (0.841_344_7, 1.0), (0.158_655_3, -1.0), (0.977_249_9, 2.0)] {
-            assert!((probit(p) - z).abs() < 5e-3, "{p}: {}", probit(p));
+            assert!((probit::<f32>(p) - z).abs() < 5e-3, "{p}: {}", probit(p));
         }
     }
 }

@@ -1,15 +1,16 @@
 //! TreeEnsemble, the newer spelling of TreeEnsembleRegressor: leaves have lists of their own, trees begin where a list says,
-//! and a node may test for membership in a set. It is read into the older spelling.
+//! and a node may test for membership in a set. It is read into the older spelling, with numbers of double precision, which
+//! hold those of every other.
 
 use std::collections::{HashMap, HashSet};
 
 use tract_onnx::{
     model::ParsingContext,
-    pb::{AttributeProto, NodeProto, TensorProto, attribute_proto::AttributeType},
+    pb::{AttributeProto, NodeProto, TensorProto, attribute_proto::AttributeType, tensor_proto::DataType},
     tract_hir::internal::*,
 };
 
-use super::{Built, expansion, trees};
+use super::{Built, trees};
 
 /// Nodes that all trees together may have, sets written out.
 const MAX_NODES: usize = 10_000_000;
@@ -20,13 +21,10 @@ const MEMBER: usize = MODES.len();
 const AGGREGATES: [&str; 4] = ["AVERAGE", "SUM", "MIN", "MAX"];
 const TRANSFORMS: [&str; 5] = ["NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT"];
 
-/// `ai.onnx.ml.TreeEnsemble`: values [rows, targets], of single precision.
+/// `ai.onnx.ml.TreeEnsemble`: values [rows, targets] of the type of the rows.
 pub(super) fn ensemble(context: &ParsingContext<'_>, proto: &NodeProto) -> Built {
     let lists = Lists::read(context, proto)?;
-    let older = lists.older(proto)?;
-    let (op, closures) = trees::regressor(context, &older)?;
-    let regressor = expansion(&*op).context("trees are an expansion")?;
-    Ok((expand(Single(regressor)), closures))
+    trees::ensemble(context, &lists.older(proto)?, lists.datum)
 }
 
 /// The attributes of a node.
@@ -34,14 +32,16 @@ struct Lists {
     roots: Vec<usize>,
     features: Vec<i64>,
     modes: Vec<usize>,
-    splits: Vec<f32>,
+    splits: Vec<f64>,
     /// The values of each node that tests for membership.
-    members: HashMap<usize, Vec<f32>>,
+    members: HashMap<usize, Vec<f64>>,
     yes: Vec<Child>,
     no: Vec<Child>,
     missing: Vec<i64>,
     targets: Vec<i64>,
-    weights: Vec<f32>,
+    weights: Vec<f64>,
+    /// The type of the weights, and of everything else that is not an index.
+    datum: DatumType,
 }
 
 #[derive(Clone, Copy)]
@@ -50,15 +50,13 @@ enum Child {
     Leaf(usize),
 }
 
-fn floats(context: &ParsingContext<'_>, proto: &NodeProto, name: &str) -> TractResult<Vec<f32>> {
-    let Some(tensor) = proto.get_attr_opt::<&TensorProto>(name)? else { return Ok(Vec::new()) };
+/// A tensor of numbers, and its type.
+fn floats(context: &ParsingContext<'_>, proto: &NodeProto, name: &str) -> TractResult<Option<(DatumType, Vec<f64>)>> {
+    let Some(tensor) = proto.get_attr_opt::<&TensorProto>(name)? else { return Ok(None) };
     let tensor = context.load_tensor(tensor)?;
-    ensure!(
-        tensor.datum_type() == DatumType::F32,
-        "attribute '{name}': expected single precision, got {:?}",
-        tensor.datum_type()
-    );
-    Ok(tensor.try_as_plain_ram()?.as_slice::<f32>()?.to_vec())
+    ensure!(tensor.datum_type().is_float(), "attribute '{name}': expected floats, got {:?}", tensor.datum_type());
+    let values = tensor.cast_to::<f64>()?.try_as_plain_ram()?.as_slice::<f64>()?.to_vec();
+    Ok(Some((tensor.datum_type(), values)))
 }
 
 impl Lists {
@@ -71,7 +69,15 @@ impl Lists {
             ensure!(list.len() == count, "attribute '{name}': expected {count} values, got {}", list.len());
             Ok(list)
         };
-        let (targets, weights) = (proto.get_attr_vec("leaf_targetids")?, floats(context, proto, "leaf_weights")?);
+        let targets: Vec<i64> = proto.get_attr_vec("leaf_targetids")?;
+        let weights = floats(context, proto, "leaf_weights")?;
+        let (datum, weights) = weights.context("attribute 'leaf_weights': is missing")?;
+        // All of them have the type of the rows.
+        let like = |name: &str| -> TractResult<Vec<f64>> {
+            let Some((own, values)) = floats(context, proto, name)? else { return Ok(Vec::new()) };
+            ensure!(own == datum, "attribute '{name}': expected {datum:?}, as the weights have, got {own:?}");
+            Ok(values)
+        };
         ensure!(
             targets.len() == weights.len(),
             "attribute 'leaf_weights': expected {} values, got {}",
@@ -90,14 +96,14 @@ impl Lists {
         };
         let (yes, no) =
             (children("nodes_truenodeids", "nodes_trueleafs")?, children("nodes_falsenodeids", "nodes_falseleafs")?);
-        let splits = floats(context, proto, "nodes_splits")?;
+        let splits = like("nodes_splits")?;
         ensure!(splits.len() == count, "attribute 'nodes_splits': expected {count} values, got {}", splits.len());
-        let members = sets(&modes, &floats(context, proto, "membership_values")?)?;
+        let members = sets(&modes, &like("membership_values")?)?;
         let roots: Vec<usize> = proto.get_attr_vec("tree_roots")?;
         ensure!(roots.iter().all(|root| *root < count), "attribute 'tree_roots': there is no such node");
         let missing: Vec<i64> = proto.get_attr_opt_vec("nodes_missing_value_tracks_true")?.unwrap_or_default();
         let features = ints("nodes_featureids")?;
-        Ok(Self { roots, features, modes, splits, members, yes, no, missing, targets, weights })
+        Ok(Self { roots, features, modes, splits, members, yes, no, missing, targets, weights, datum })
     }
 
     /// The same trees as a TreeEnsembleRegressor.
@@ -135,7 +141,7 @@ impl Lists {
             let (yes, no) = (id(self.yes[at]), id(self.no[at]));
             let missing = self.missing.get(at).copied().unwrap_or(0);
             let rows = &mut writer.nodes;
-            let mut write = |own: i64, mode: &str, value: f32, no: i64| {
+            let mut write = |own: i64, mode: &str, value: f64, no: i64| {
                 rows.push(Row {
                     tree,
                     own,
@@ -175,7 +181,7 @@ impl Lists {
 }
 
 /// Cuts the list of all sets, each ended by a value that is no number.
-fn sets(modes: &[usize], values: &[f32]) -> TractResult<HashMap<usize, Vec<f32>>> {
+fn sets(modes: &[usize], values: &[f64]) -> TractResult<HashMap<usize, Vec<f64>>> {
     ensure!(modes.iter().all(|mode| *mode <= MEMBER), "attribute 'nodes_modes': there is no such mode");
     let mut sets = HashMap::new();
     let mut parts = values.split(|value| value.is_nan());
@@ -192,7 +198,7 @@ struct Row {
     own: i64,
     mode: String,
     feature: i64,
-    value: f32,
+    value: f64,
     yes: i64,
     no: i64,
     missing: i64,
@@ -202,7 +208,7 @@ struct Row {
 struct Writer {
     nodes: Vec<Row>,
     /// Tree, node, target, weight.
-    weights: Vec<(i64, i64, i64, f32)>,
+    weights: Vec<(i64, i64, i64, f64)>,
 }
 
 fn attribute_of(name: &str, kind: AttributeType) -> AttributeProto {
@@ -210,7 +216,7 @@ fn attribute_of(name: &str, kind: AttributeType) -> AttributeProto {
 }
 
 impl Writer {
-    fn leaf(&mut self, tree: i64, own: i64, target: i64, weight: f32) {
+    fn leaf(&mut self, tree: i64, own: i64, target: i64, weight: f64) {
         let mode = "LEAF".to_owned();
         self.nodes.push(Row { tree, own, mode, feature: 0, value: 0.0, yes: 0, no: 0, missing: 0 });
         self.weights.push((tree, own, target, weight));
@@ -218,8 +224,15 @@ impl Writer {
 
     fn attributes(&self) -> Vec<AttributeProto> {
         let ints = |name: &str, ints: Vec<i64>| AttributeProto { ints, ..attribute_of(name, AttributeType::Ints) };
-        let floats =
-            |name: &str, floats: Vec<f32>| AttributeProto { floats, ..attribute_of(name, AttributeType::Floats) };
+        let floats = |name: &str, values: Vec<f64>| AttributeProto {
+            t: Some(TensorProto {
+                data_type: DataType::Double as i32,
+                dims: vec![values.len() as i64],
+                double_data: values,
+                ..TensorProto::default()
+            }),
+            ..attribute_of(name, AttributeType::Tensor)
+        };
         let list = |name: &str, value: fn(&Row) -> i64| ints(name, self.nodes.iter().map(value).collect());
         let modes = self.nodes.iter().map(|row| row.mode.as_bytes().to_vec()).collect();
         vec![
@@ -229,39 +242,12 @@ impl Writer {
             list("nodes_truenodeids", |row| row.yes),
             list("nodes_falsenodeids", |row| row.no),
             list("nodes_missing_value_tracks_true", |row| row.missing),
-            floats("nodes_values", self.nodes.iter().map(|row| row.value).collect()),
+            floats("nodes_values_as_tensor", self.nodes.iter().map(|row| row.value).collect()),
             AttributeProto { strings: modes, ..attribute_of("nodes_modes", AttributeType::Strings) },
             ints("target_treeids", self.weights.iter().map(|weight| weight.0).collect()),
             ints("target_nodeids", self.weights.iter().map(|weight| weight.1).collect()),
             ints("target_ids", self.weights.iter().map(|weight| weight.2).collect()),
-            floats("target_weights", self.weights.iter().map(|weight| weight.3).collect()),
+            floats("target_weights_as_tensor", self.weights.iter().map(|weight| weight.3).collect()),
         ]
-    }
-}
-
-/// Trees whose answers have the precision of their input, which is single.
-#[derive(Clone, Debug)]
-struct Single(Box<dyn Expansion>);
-
-impl Expansion for Single {
-    fn name(&self) -> StaticName {
-        "TreeEnsemble".into()
-    }
-
-    fn rules<'r, 'p: 'r, 's: 'r>(
-        &'s self,
-        s: &mut Solver<'r>,
-        inputs: &'p [TensorProxy],
-        outputs: &'p [TensorProxy],
-    ) -> InferenceResult {
-        s.given(&inputs[0].datum_type, |_, datum| {
-            ensure!(datum == DatumType::F32, "expected an input of type F32, got {datum:?}");
-            Ok(())
-        })?;
-        self.0.rules(s, inputs, outputs)
-    }
-
-    fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
-        self.0.wire(prefix, model, inputs)
     }
 }

@@ -1,4 +1,4 @@
-//! TreeEnsembleClassifier and TreeEnsembleRegressor. The graph library's own give wrong labels for two classes and take time
+//! TreeEnsembleClassifier, TreeEnsembleRegressor and what TreeEnsemble is read into. The graph library's own give wrong labels for two classes and take time
 //! in proportion to all leaves of the forest; these walk a flat array.
 
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use forest::Forest;
 use keys::Number;
 use leaves::Leaves;
 use packed::Packed;
-use scores::{Aggregate, Classes, Targets, Winner};
+use scores::{Aggregate, Answer, Classes, Targets, Winner};
 use structure::Gives;
 
 mod forest;
@@ -69,8 +69,18 @@ pub(super) fn classifier(context: &ParsingContext<'_>, proto: &NodeProto) -> Bui
     Ok((node(op), vec![]))
 }
 
-/// `ai.onnx.ml.TreeEnsembleRegressor`: values [rows, targets].
+/// `ai.onnx.ml.TreeEnsembleRegressor`: values [rows, targets], always of single precision.
 pub(super) fn regressor(context: &ParsingContext<'_>, proto: &NodeProto) -> Built {
+    Ok((node(read_regressor(context, proto)?), vec![]))
+}
+
+/// `ai.onnx.ml.TreeEnsemble`, given as the older operator: values [rows, targets] of the type that rows have, which is that of
+/// the weights, `datum`.
+pub(super) fn ensemble(context: &ParsingContext<'_>, older: &NodeProto, datum: DatumType) -> Built {
+    Ok((node(Regressor { only: Some(datum), ..read_regressor(context, older)? }), vec![]))
+}
+
+fn read_regressor(context: &ParsingContext<'_>, proto: &NodeProto) -> TractResult<Regressor> {
     let targets: usize = proto.get_attr_opt("n_targets")?.unwrap_or(1);
     ensure!(targets > 0, "attribute 'n_targets': expected at least 1, got 0");
     let gives =
@@ -78,7 +88,7 @@ pub(super) fn regressor(context: &ParsingContext<'_>, proto: &NodeProto) -> Buil
     let forest = structure::forest(context, proto, gives, targets)?;
     let base = structure::numbers(context, proto, "base_values")?;
     let targets = Targets::new(Aggregate::of(proto)?, base, targets, PostTransform::of(proto)?, forest.roots.len());
-    Ok((node(Regressor { trees: Trees::Read(Arc::new(forest)), targets: Arc::new(targets) }), vec![]))
+    Ok(Regressor { trees: Trees::Read(Arc::new(forest)), targets: Arc::new(targets), only: None })
 }
 
 #[derive(Clone, Debug)]
@@ -167,27 +177,38 @@ impl Kernel for Classifier {
 struct Regressor {
     trees: Trees,
     targets: Arc<Targets>,
+    /// The one type of rows and answers; `None` = rows of any, answers of single precision.
+    only: Option<DatumType>,
 }
 
 impl Regressor {
-    fn run_in<T: Datum + Number>(&self, forest: &Packed<T>, input: &Tensor) -> TractResult<TVec<Tensor>> {
+    fn run_in<T: Datum + Number + Answer>(&self, forest: &Packed<T>, input: &Tensor) -> TractResult<TVec<Tensor>> {
+        let values = match self.only {
+            Some(DatumType::F64) => self.answers::<T, T>(forest, input)?,
+            _ => self.answers::<T, f32>(forest, input)?,
+        };
+        // Half precision is compared and added in single.
+        Ok(tvec![values.cast_to_dt(self.only.unwrap_or(DatumType::F32))?.into_owned()])
+    }
+
+    fn answers<T: Datum + Number, O: Datum + Answer>(&self, forest: &Packed<T>, input: &Tensor) -> TractResult<Tensor> {
         let (rows, features) = table(input)?;
         let input = input.cast_to::<T>()?;
         let input = input.try_as_plain_ram()?;
         let targets = self.targets.count();
         let summed = self.targets.aggregate(forest, input.as_slice()?, features)?;
-        let mut values = Tensor::zero::<f32>(&[rows, targets])?;
+        let mut values = Tensor::zero::<O>(&[rows, targets])?;
         let mut view = values.try_as_plain_ram_mut()?;
-        for (row, out) in summed.rows().zip(view.as_slice_mut::<f32>()?.chunks_exact_mut(targets)) {
+        for (row, out) in summed.rows().zip(view.as_slice_mut::<O>()?.chunks_exact_mut(targets)) {
             self.targets.finish(row, out);
         }
-        Ok(tvec![values])
+        Ok(values)
     }
 }
 
 impl Kernel for Regressor {
     fn name(&self) -> &'static str {
-        "TreeEnsembleRegressor"
+        if self.only.is_some() { "TreeEnsemble" } else { "TreeEnsembleRegressor" }
     }
 
     fn outputs(&self) -> usize {
@@ -198,9 +219,11 @@ impl Kernel for Regressor {
         Width::AtLeast(self.trees.features())
     }
 
-    fn facts(&self, _: DatumType, shape: &[TDim]) -> TractResult<Vec<Fact>> {
+    fn facts(&self, datum: DatumType, shape: &[TDim]) -> TractResult<Vec<Fact>> {
+        let fits = self.only.is_none_or(|only| only == datum);
+        ensure!(fits, "expected an input of type {:?}, as the weights have, got {datum:?}", self.only.unwrap_or(datum));
         let (rows, _) = rows_and_features(shape)?;
-        Ok(vec![(DatumType::F32, tvec![rows, self.targets.count().to_dim()])])
+        Ok(vec![(self.only.unwrap_or(DatumType::F32), tvec![rows, self.targets.count().to_dim()])])
     }
 
     fn made_for(&self, datum: DatumType) -> Option<Arc<dyn Kernel>> {

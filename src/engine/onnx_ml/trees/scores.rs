@@ -1,6 +1,11 @@
-//! From sums to answers: means, base values, the label that wins and the post transform. The standard leaves much of this open for two classes; what is here is what ONNX Runtime answers.
+//! From sums to answers: means, base values, the label that wins and the post transform. The standard leaves much of this open
+//! for two classes; what is here is what ONNX Runtime answers (docs/engines.md tells it).
 
-use tract_onnx::{pb::NodeProto, prelude::TractResult, tract_hir::internal::bail};
+use tract_onnx::{
+    pb::NodeProto,
+    prelude::{TractResult, tract_num_traits::Float},
+    tract_hir::internal::bail,
+};
 
 use super::{
     super::post::{PostTransform, logistic, probit},
@@ -89,14 +94,14 @@ impl Targets {
     }
 
     /// The answer for a row. What no tree gave anything to is 0, whatever its base value.
-    pub(super) fn finish<T: Number>(&self, row: Row<'_, T>, out: &mut [f32]) {
+    pub(super) fn finish<T: Number, O: Answer>(&self, row: Row<'_, T>, out: &mut [O]) {
         let alone = out.len() == 1;
         for (target, out) in out.iter_mut().enumerate() {
             let mut value = row.values[target];
             if self.aggregate == Aggregate::Average {
                 value = value / number(self.trees as f64);
             }
-            *out = if row.is_given(target) || alone { single(value + number(self.base[target])) } else { 0.0 };
+            *out = if row.is_given(target) || alone { O::of(value + number(self.base[target])) } else { O::zero() };
         }
         // Of a single value only the probit is taken.
         if !alone || self.post == PostTransform::Probit {
@@ -222,5 +227,23 @@ pub(super) enum Winner {
 }
 
 fn single<T: Number>(value: T) -> f32 {
-    value.to_f32().unwrap_or(f32::NAN)
+    f32::of(value)
+}
+
+/// What answers are of.
+pub(super) trait Answer: Float {
+    /// The nearest answer.
+    fn of<T: Float>(value: T) -> Self;
+}
+
+impl Answer for f32 {
+    fn of<T: Float>(value: T) -> Self {
+        value.to_f32().unwrap_or(Self::NAN)
+    }
+}
+
+impl Answer for f64 {
+    fn of<T: Float>(value: T) -> Self {
+        value.to_f64().unwrap_or(Self::NAN)
+    }
 }

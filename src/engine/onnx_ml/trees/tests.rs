@@ -131,7 +131,7 @@ fn regressor_of(file: &File, expected: &Expected) -> Regressor {
     let forest = file.forest_of(expected.base.len()).unwrap();
     let base = expected.base.iter().copied().map(f64::from).collect();
     let targets = Targets::new(expected.aggregate, base, expected.base.len(), expected.post, forest.roots.len());
-    Regressor { trees: Trees::Read(Arc::new(forest)), targets: Arc::new(targets) }
+    Regressor { trees: Trees::Read(Arc::new(forest)), targets: Arc::new(targets), only: None }
 }
 
 /// Answers of the operator made for rows of a type.
