@@ -6,7 +6,10 @@ use tract_onnx::{
     tract_hir::{
         internal::*,
         ops::array::TypedConcat,
-        tract_core::ops::{array::Slice, cast::cast},
+        tract_core::ops::{
+            array::{Pad, PadMode, Slice},
+            cast::cast,
+        },
     },
 };
 
@@ -177,7 +180,8 @@ impl Kernel for Binarizer {
     }
 }
 
-/// `ai.onnx.ml.FeatureVectorizer`: the features of several inputs beside each other.
+/// `ai.onnx.ml.FeatureVectorizer`: the features of several inputs beside each other, each as many as the node says: the rest of
+/// a wider input is left out, and a narrower one has zeros behind it, as with ONNX Runtime.
 pub(super) fn feature_vectorizer(_: &ParsingContext<'_>, proto: &NodeProto) -> Built {
     let widths: Vec<usize> = proto.get_attr_opt_vec("inputdimensions")?.unwrap_or_default();
     let inputs = proto.input.len();
@@ -222,9 +226,12 @@ impl Expansion for FeatureVectorizer {
             }
             let (_, features) = rows_and_features(model.outlet_fact(part)?.shape.dims())?;
             let features = features.to_usize()?;
-            ensure!(features >= *width, "input {number}: expected {width} features, got {features}");
             if features > *width {
                 part = model.wire_node(name("cut"), Slice::new(1, 0, *width), &[part])?[0];
+            } else if features < *width {
+                let zero = PadMode::Constant(tensor0(0_f32).into_arc_tensor());
+                let pad = Pad { pads: vec![(0, 0), (0, *width - features)], mode: zero };
+                part = model.wire_node(name("pad"), pad, &[part])?[0];
             }
             parts.push(part);
         }

@@ -1,4 +1,4 @@
-//! LabelEncoder: each element becomes the value that its key has, or a default.
+//! LabelEncoder and CategoryMapper: each element becomes the value that its key has, or a default.
 
 use tract_onnx::{
     model::ParsingContext,
@@ -15,11 +15,13 @@ use super::{
 /// Since this version of `ai.onnx.ml` a NaN can be looked up.
 const NAN_IS_A_KEY: i64 = 4;
 
-/// `ai.onnx.ml.LabelEncoder`, in the spellings of all its versions.
+/// `ai.onnx.ml.LabelEncoder`, in the spellings of all its versions: the first has a list of texts, which are numbered, and
+/// works both ways.
 pub(super) fn label_encoder(context: &ParsingContext<'_>, proto: &NodeProto) -> Built {
     let classes: Vec<String> = proto.get_attr_opt_vec("classes_strings")?.unwrap_or_default();
     if !classes.is_empty() {
-        bail!("attribute 'classes_strings': the first version of this operator is not supported");
+        let numbers = (0_i64..).take(classes.len()).collect();
+        return Ok((node(BothWays::new("LabelEncoder", proto, numbers, classes)?), vec![]));
     }
     let keys = list(context, proto, "keys")?.context("attributes 'keys_…': are missing")?;
     let values = list(context, proto, "values")?.context("attributes 'values_…': are missing")?;
@@ -48,35 +50,42 @@ pub(super) fn category_mapper(_: &ParsingContext<'_>, proto: &NodeProto) -> Buil
         numbers.len(),
         texts.len()
     );
-    let text: Option<String> = proto.get_attr_opt("default_string")?;
-    let to_text = LabelEncoder {
-        keys: Keys::ints(numbers.iter().copied(), Twice::Last),
-        values: tensor1(&texts),
-        default: tensor1(&[text.unwrap_or_else(|| "_Unused".to_owned())]),
-    };
-    let to_number = LabelEncoder {
-        keys: Keys::strings(texts, Twice::Last),
-        values: tensor1(&numbers),
-        default: tensor1(&[proto.get_attr_opt("default_int64")?.unwrap_or(-1_i64)]),
-    };
-    Ok((node(CategoryMapper { to_number, to_text }), vec![]))
+    Ok((node(BothWays::new("CategoryMapper", proto, numbers, texts)?), vec![]))
 }
 
+/// Pairs of a number and a text, looked up either way.
 #[derive(Debug)]
-struct CategoryMapper {
+struct BothWays {
+    name: &'static str,
     to_number: LabelEncoder,
     to_text: LabelEncoder,
 }
 
-impl CategoryMapper {
+impl BothWays {
+    /// What has no partner becomes `default_int64` or `default_string`. As many numbers as texts.
+    fn new(name: &'static str, proto: &NodeProto, numbers: Vec<i64>, texts: Vec<String>) -> TractResult<Self> {
+        let text: Option<String> = proto.get_attr_opt("default_string")?;
+        let to_text = LabelEncoder {
+            keys: Keys::ints(numbers.iter().copied(), Twice::Last),
+            values: tensor1(&texts),
+            default: tensor1(&[text.unwrap_or_else(|| "_Unused".to_owned())]),
+        };
+        let to_number = LabelEncoder {
+            keys: Keys::strings(texts, Twice::Last),
+            values: tensor1(&numbers),
+            default: tensor1(&[proto.get_attr_opt("default_int64")?.unwrap_or(-1_i64)]),
+        };
+        Ok(Self { name, to_number, to_text })
+    }
+
     fn way(&self, datum: DatumType) -> &LabelEncoder {
         if datum == DatumType::String { &self.to_number } else { &self.to_text }
     }
 }
 
-impl Kernel for CategoryMapper {
+impl Kernel for BothWays {
     fn name(&self) -> &'static str {
-        "CategoryMapper"
+        self.name
     }
 
     fn outputs(&self) -> usize {

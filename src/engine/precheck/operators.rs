@@ -28,6 +28,9 @@ const ML: [&str; 19] = [
     "ZipMap",
 ];
 
+/// Those whose input is a map, which neither protocol has.
+const OF_MAPS: [&str; 2] = ["CastMap", "DictVectorizer"];
+
 /// The operators of `com.microsoft` that mean there what the graph library makes of them.
 const MICROSOFT: [&str; 13] = [
     "BiasGelu",
@@ -52,14 +55,26 @@ const RANDOM: [&str; 6] =
 /// Refuses operators that cannot be run, all in one text.
 ///
 /// # Errors
-/// `operator 'FancyOp' (domain 'ai.onnx') of node 'o' is not supported`, and the names of the others.
+/// `operator 'FancyOp' (domain 'ai.onnx') of node 'o' is not supported`, and the names of the others; an operator that takes
+/// maps, whichever engine would know it.
 pub(super) fn check(graph: &GraphProto, known: &dyn Fn(&NodeProto) -> bool) -> Result<(), LoadError> {
     let mut missing: Vec<&NodeProto> = Vec::new();
+    let mut of_maps = None;
     visit(graph, &mut |node| {
+        if domain(node) == "ai.onnx.ml" && OF_MAPS.contains(&node.op_type.as_str()) {
+            of_maps = of_maps.or(Some(node));
+        }
         if !known(node) && !missing.iter().any(|other| same_operator(other, node)) {
             missing.push(node);
         }
     });
+    if let Some(node) = of_maps {
+        let text = format!(
+            "{}: takes a map, and requests carry tensors: export the model without it, with its keys as columns",
+            label(node)
+        );
+        return Err(LoadError::new(text));
+    }
     let Some((first, others)) = missing.split_first() else { return Ok(()) };
     let name = if first.name.is_empty() { first.output.first() } else { Some(&first.name) };
     let mut text = format!(

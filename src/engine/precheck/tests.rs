@@ -114,6 +114,21 @@ fn operators_belong_to_their_domain() {
     assert_eq!(refused(model(two, vec![])), text);
 }
 
+/// What takes a map is refused with the reason, also where an engine would know the operator.
+#[test]
+fn operators_of_maps_are_refused() {
+    for op in ["CastMap", "DictVectorizer"] {
+        let mut maps = node(op, &["x"], &["y"]);
+        (maps.domain, maps.name) = ("ai.onnx.ml".into(), "dict".into());
+        let text = format!(
+            "node 'dict' ({op}): takes a map, and requests carry tensors: export the model without it, with its keys as columns"
+        );
+        assert_eq!(refused(model(vec![maps.clone()], vec![])), text);
+        maps.domain.clear();
+        assert_ne!(refused(model(vec![maps], vec![])), text);
+    }
+}
+
 #[test]
 fn constants_are_followed_to_where_they_expand() {
     let chain = |op: &str| {

@@ -21,6 +21,7 @@ use weir::{
 
 mod conformance;
 mod exporters;
+mod forests;
 mod manners;
 mod mutants;
 #[cfg(feature = "onnxruntime")]

@@ -30,7 +30,7 @@ use super::*;
 use random::Random;
 
 mod mutate;
-mod random;
+pub(super) mod random;
 mod values;
 
 /// Address space of a child in bytes.
