@@ -2,7 +2,10 @@
 //! ever. Each is made from a seed and a model of this repository (`mutate`), loaded on the path that a gateway takes, and asked
 //! for an answer, in child processes with 6 GiB of address space, so that a death names its seed.
 //!
-//! `WEIR_MUTANTS` is how many there are (500 by default), `WEIR_MUTANTS_FROM` the first seed. With `WEIR_MUTANTS_OUT` naming a
+//! Where the library of the second engine is, some are tried once more by both engines, as with `engine = "auto"`.
+//!
+//! `WEIR_MUTANTS` is how many there are (500 by default), `WEIR_MUTANTS_OF_BOTH` how many of them both engines try,
+//! `WEIR_MUTANTS_FROM` the first seed. With `WEIR_MUTANTS_OUT` naming a
 //! folder, every mutant that answers is written there with its inputs and outputs; `tests/mutants/compare.py` asks ONNX Runtime
 //! the same. `tests/mutants/README.md` has the commands.
 
@@ -39,7 +42,7 @@ const MEMORY: u64 = 6 << 30;
 const COUNT: u64 = 500;
 /// How many of them both engines try.
 #[cfg(feature = "onnxruntime")]
-const COUNT_OF_BOTH: u64 = 100;
+const COUNT_OF_BOTH: u64 = 200;
 /// Mutants that one child tries.
 const BATCH: u64 = 250;
 /// A mutant that takes longer hangs; far more than any takes on a busy machine.
