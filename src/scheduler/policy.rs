@@ -4,7 +4,10 @@
 //! enough, or when a deadline in it leaves no more time. A slow servable leaves the last free worker to the others while they
 //! have traffic.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use crate::types::BatchingSpec;
 
@@ -126,9 +129,54 @@ pub(crate) fn signed(time: Duration) -> i64 {
     i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
 }
 
-/// What a servable has left of its grants after so many rounds.
-pub(crate) fn granted(deficit: i64, rounds: u32) -> i64 {
-    deficit.saturating_add(QUANTUM.saturating_mul(i64::from(rounds)))
+/// What a servable has been granted by the round robin and has not used, in nanoseconds. Less than nothing after a batch that took
+/// longer than was expected.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Account(i64);
+
+impl Account {
+    /// What is left.
+    pub(crate) fn left(self) -> i64 {
+        self.0
+    }
+
+    /// Adds so many rounds, up to what the next batch takes and a bit.
+    pub(crate) fn grant(&mut self, rounds: u32, next: Duration) {
+        let most = signed(next).saturating_add(QUANTUM).max(self.0);
+        self.0 = self.0.saturating_add(QUANTUM.saturating_mul(i64::from(rounds))).min(most);
+    }
+
+    /// A batch begins that is expected to take so long.
+    pub(crate) fn pay(&mut self, expected: Duration) {
+        self.0 = self.0.saturating_sub(signed(expected));
+    }
+
+    /// It has ended, and took so long.
+    pub(crate) fn correct(&mut self, expected: Duration, took: Duration) {
+        self.0 = self.0.saturating_add(signed(expected).saturating_sub(signed(took)));
+    }
+
+    /// Nothing waits any more: grants are not saved.
+    pub(crate) fn close(&mut self) {
+        self.0 = self.0.min(0);
+    }
+}
+
+/// Carries out a pick: `grant`s everybody in `order` the rounds that are due, and says whose turn it is. The next round goes on
+/// behind him.
+pub(crate) fn turn<K: Copy>(
+    order: &mut VecDeque<K>,
+    (index, rounds): (usize, u32),
+    mut grant: impl FnMut(K, u32),
+) -> Option<K> {
+    let picked = *order.get(index)?;
+    if rounds > 0 {
+        for (place, key) in order.iter().enumerate() {
+            grant(*key, if place <= index { rounds } else { rounds - 1 });
+        }
+        order.rotate_left(index + 1);
+    }
+    Some(picked)
 }
 
 /// Rows at which a batch need not wait any longer: the smallest preferred size, else the limit.

@@ -90,36 +90,36 @@ fn the_last_two_servables_are_known() {
 }
 
 proptest! {
-    /// Servables that always have work, batches of varying cost: at every moment all have had the same time, but for a batch
-    /// and a quantum each.
+    /// Servables that always have work, with batches of varying cost that take more or less than is expected: at every moment all
+    /// have had the same time, but for a batch, what it took longer, and a quantum each.
     #[test]
     fn time_is_shared_equally(
-        costs in proptest::collection::vec(proptest::collection::vec(1_000_i64..5_000_000, 1..6), 2..6), turns in 10_usize..400,
+        costs in proptest::collection::vec(
+            proptest::collection::vec((1_000_u64..5_000_000, 50_u64..200), 1..6), 2..6,
+        ),
+        turns in 10_usize..400,
     ) {
         let now = Instant::now();
-        let dearest = costs.iter().map(|costs| *costs.iter().max().unwrap()).collect::<Vec<_>>();
+        let took = |(cost, percent): (u64, u64)| Duration::from_nanos(cost * percent / 100);
+        let overrun = |batch: &(u64, u64)| signed(took(*batch)) - signed(Duration::from_nanos(batch.0));
+        let dearest: Vec<i64> = costs.iter().map(|costs| {
+            let cost = costs.iter().map(|(cost, _)| cost.cast_signed()).max().unwrap();
+            cost + costs.iter().map(overrun).max().unwrap().max(0)
+        }).collect();
+        let mut accounts = vec![Account::default(); costs.len()];
         let mut had = vec![0_i64; costs.len()];
-        let mut deficits = had.clone();
         let mut served = vec![0_usize; costs.len()];
-        let mut order: Vec<usize> = (0..costs.len()).collect();
+        let mut order: VecDeque<usize> = (0..costs.len()).collect();
         for _ in 0..turns {
-            let cost = |who: usize| costs[who][served[who] % costs[who].len()];
-            let views = order.iter().map(|who| View {
-                cost: Duration::from_nanos(cost(*who).cast_unsigned()), deficit: deficits[*who], ..view(now, 1)
-            });
+            let next: Vec<_> = served.iter().zip(&costs).map(|(served, costs)| costs[served % costs.len()]).collect();
+            let cost = |who: usize| Duration::from_nanos(next[who].0);
+            let views = order.iter().map(|who| View { cost: cost(*who), deficit: accounts[*who].left(), ..view(now, 1) });
             let Pick::Run { index, rounds } = pick(views, TWO, now) else { panic!("somebody is due") };
-            for (place, who) in order.iter().enumerate() {
-                let rounds = if place <= index { rounds } else { rounds.saturating_sub(1) };
-                deficits[*who] = granted(deficits[*who], rounds);
-            }
-            let who = order[index];
-            if rounds > 0 {
-                order.rotate_left(index + 1);
-            }
-            let paid = cost(who);
-            prop_assert!(deficits[who] >= paid, "nobody runs on credit");
-            deficits[who] -= paid;
-            had[who] += paid;
+            let who = turn(&mut order, (index, rounds), |who, rounds| accounts[who].grant(rounds, cost(who))).unwrap();
+            prop_assert!(accounts[who].left() >= signed(cost(who)), "nobody runs on credit");
+            accounts[who].pay(cost(who));
+            accounts[who].correct(cost(who), took(next[who]));
+            had[who] += signed(took(next[who]));
             served[who] += 1;
             for (i, one) in had.iter().enumerate() {
                 for (j, other) in had.iter().enumerate() {
@@ -128,6 +128,22 @@ proptest! {
                 }
             }
         }
+        prop_assert_eq!(order.len(), costs.len());
+    }
+
+    /// Who has nothing waiting saves nothing, and owes what he has had too much.
+    #[test]
+    fn grants_are_not_saved(rounds in 0_u32..100_000, next in 0_u64..5_000_000, more in 0_u64..5_000_000) {
+        let (next, more) = (Duration::from_nanos(next), Duration::from_nanos(more));
+        let mut account = Account::default();
+        account.grant(rounds, next);
+        prop_assert!(account.left() <= signed(next) + QUANTUM);
+        account.close();
+        prop_assert_eq!(account.left(), 0);
+        account.pay(next);
+        account.correct(next, next + more);
+        account.close();
+        prop_assert_eq!(account.left(), -signed(next + more));
     }
 
     #[test]

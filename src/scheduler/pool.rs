@@ -14,7 +14,7 @@ use super::{
     job::Job,
     load::{Load, Pace, Sight},
     meeting::{Found, Meeting},
-    policy::{self, Hands, Pick, QUANTUM, Recent, SLOW, View, signed},
+    policy::{self, Account, Hands, Pick, Recent, SLOW, View},
     queue::{Queue, Taken},
 };
 use crate::types::{Error, nanos};
@@ -51,8 +51,7 @@ struct PoolLane {
     core: Arc<Core>,
     queue: Queue<Job>,
     running: usize,
-    /// Nanoseconds granted by the round robin and not used.
-    deficit: i64,
+    account: Account,
     /// What its next batch takes.
     next: Duration,
     /// What everything that waits takes, in nanoseconds.
@@ -101,7 +100,7 @@ impl Pool {
 
     pub(crate) fn add(&self, core: Arc<Core>) {
         let (key, queue) = (core.key, Queue::default());
-        let lane = PoolLane { core, queue, running: 0, deficit: 0, next: Duration::ZERO, waiting: 0 };
+        let lane = PoolLane { core, queue, running: 0, account: Account::default(), next: Duration::ZERO, waiting: 0 };
         self.meeting.change(|state| (state.lanes.insert(key, lane), false));
     }
 
@@ -256,23 +255,18 @@ impl State {
 
     /// Grants what the pick says, takes a batch of the servable at `index`, and notes that the worker runs it.
     fn take(&mut self, worker: usize, (index, rounds): (usize, u32), at: Instant) -> Option<Assignment> {
-        for (place, key) in self.ready.iter().enumerate().filter(|_| rounds > 0) {
-            if let Some(lane) = self.lanes.get_mut(key) {
-                lane.grant(if place <= index { rounds } else { rounds - 1 });
+        let key = policy::turn(&mut self.ready, (index, rounds), |key, rounds| {
+            if let Some(lane) = self.lanes.get_mut(&key) {
+                lane.account.grant(rounds, lane.next);
             }
-        }
-        let key = *self.ready.get(index)?;
-        if rounds > 0 {
-            // The next round goes on behind it.
-            self.ready.rotate_left(index + 1);
-        }
+        })?;
         let lane = self.lanes.get_mut(&key)?;
         let core = Arc::clone(&lane.core);
         let taken = core.take(&mut lane.queue, at);
         let rows = taken.batch.iter().map(super::queue::Waiting::rows).sum();
         let expected = if rows == 0 { Duration::ZERO } else { core.tariff.cost(rows).unwrap_or_default() };
         lane.running += 1;
-        lane.deficit = lane.deficit.saturating_sub(signed(expected));
+        lane.account.pay(expected);
         if lane.queue.is_empty() {
             self.ready.retain(|ready| *ready != key);
         }
@@ -310,8 +304,7 @@ impl State {
             && let Some(lane) = self.lanes.get_mut(&run.core.key).filter(|_| !lost)
         {
             lane.running = lane.running.saturating_sub(1);
-            let took = now.saturating_duration_since(run.since);
-            lane.deficit = lane.deficit.saturating_add(signed(run.expected).saturating_sub(signed(took)));
+            lane.account.correct(run.expected, now.saturating_duration_since(run.since));
         }
         true
     }
@@ -354,7 +347,7 @@ impl PoolLane {
             running: self.running,
             parallel: self.core.parallel,
             cost: self.next,
-            deficit: self.deficit,
+            deficit: self.account.left(),
             others: recent.other_than(self.core.key),
         }
     }
@@ -365,16 +358,10 @@ impl PoolLane {
         let costs = self.core.tariff.costs();
         self.next = costs.cost(rows.min(self.core.tariff.take())).filter(|_| rows > 0).unwrap_or_default();
         if rows == 0 {
-            self.deficit = self.deficit.min(0);
+            self.account.close();
         }
         let before = self.waiting;
         self.waiting = costs.cost(rows).filter(|_| rows > 0).map_or(0, nanos);
         *all = all.saturating_sub(before).saturating_add(self.waiting);
-    }
-
-    /// Adds to what it may use, up to what its next batch takes and a bit.
-    fn grant(&mut self, rounds: u32) {
-        let most = signed(self.next).saturating_add(QUANTUM).max(self.deficit);
-        self.deficit = policy::granted(self.deficit, rounds).min(most);
     }
 }
