@@ -38,6 +38,15 @@ pub(crate) struct Timing {
     pub(crate) scatter: Duration,
 }
 
+impl Timing {
+    /// Adds what another part took.
+    pub(crate) fn add(&mut self, part: Self) {
+        self.gather += part.gather;
+        self.compute += part.compute;
+        self.scatter += part.scatter;
+    }
+}
+
 /// The outputs of a batch that is being run, filled chunk by chunk.
 pub(crate) struct Outputs {
     parts: Vec<Part>,
@@ -54,6 +63,18 @@ impl Outputs {
     /// Room for the outputs of `rows` rows.
     pub(crate) fn new(signature: &Signature, rows: usize) -> Self {
         Self { parts: signature.outputs.iter().map(|_| Part::Empty).collect(), rows }
+    }
+
+    /// There will be so many rows only.
+    pub(crate) fn shrink(&mut self, rows: usize) {
+        self.rows = rows;
+        for part in &mut self.parts {
+            if let Part::Plain { shape, .. } | Part::Strings { shape, .. } = part
+                && let Some(first) = shape.first_mut()
+            {
+                *first = rows;
+            }
+        }
     }
 
     /// The outputs as tensors of all rows.
@@ -90,10 +111,57 @@ impl Chunk {
     }
 }
 
-/// Runs a chunk in one session, compiled for its size, and appends the outputs.
+/// A chunk whose rows are in its session's buffers.
+#[derive(Clone, Debug)]
+pub(crate) struct Gathered {
+    pub(crate) chunk: Chunk,
+    start: Instant,
+    /// When it was done: right before the engine is called.
+    pub(crate) at: Instant,
+}
+
+impl Gathered {
+    pub(crate) fn took(&self) -> Duration {
+        self.at - self.start
+    }
+}
+
+/// Puts the rows of a chunk into the buffers of a session, compiled for its size.
+///
+/// # Errors
+/// When the engine refuses them, or members do not have those rows.
+pub(crate) fn gather_chunk<M: Member>(
+    session: &mut dyn Session,
+    signature: &Signature,
+    members: &[M],
+    chunk: Chunk,
+) -> Result<Gathered, EngineError> {
+    let start = Instant::now();
+    for index in 0..signature.inputs.len() {
+        gather(session, signature.batch, members, index, &chunk)?;
+    }
+    Ok(Gathered { chunk, start, at: Instant::now() })
+}
+
+/// Runs a chunk that has been gathered in this session, and appends the outputs.
 ///
 /// # Errors
 /// When the engine fails, or answers another number of rows than it was given.
+pub(crate) fn run_gathered(
+    session: &mut dyn Session,
+    signature: &Signature,
+    gathered: &Gathered,
+    outputs: &mut Outputs,
+) -> Result<Timing, EngineError> {
+    session.run()?;
+    let computed = Instant::now();
+    for (index, part) in outputs.parts.iter_mut().enumerate() {
+        append(session, signature, index, part, (&gathered.chunk, outputs.rows))?;
+    }
+    Ok(Timing { gather: gathered.took(), compute: computed - gathered.at, scatter: computed.elapsed() })
+}
+
+/// Both, with the errors of both.
 pub(crate) fn run_chunk<M: Member>(
     session: &mut dyn Session,
     signature: &Signature,
@@ -101,17 +169,8 @@ pub(crate) fn run_chunk<M: Member>(
     chunk: &Chunk,
     outputs: &mut Outputs,
 ) -> Result<Timing, EngineError> {
-    let start = Instant::now();
-    for index in 0..signature.inputs.len() {
-        gather(session, signature.batch, members, index, chunk)?;
-    }
-    let gathered = Instant::now();
-    session.run()?;
-    let computed = Instant::now();
-    for (index, part) in outputs.parts.iter_mut().enumerate() {
-        append(session, signature, index, part, (chunk, outputs.rows))?;
-    }
-    Ok(Timing { gather: gathered - start, compute: computed - gathered, scatter: computed.elapsed() })
+    let gathered = gather_chunk(session, signature, members, chunk.clone())?;
+    run_gathered(session, signature, &gathered, outputs)
 }
 
 fn gather<M: Member>(
@@ -336,46 +395,5 @@ fn rows_of(signature: &Signature, inputs: &[Tensor]) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        engine::fake::{FakeEngine, Script},
-        types::DType,
-    };
-    use proptest::prelude::*;
-    use smallvec::smallvec;
-
-    proptest! {
-        #[test]
-        fn gather_then_scatter_is_the_identity(
-            sizes in proptest::collection::vec(1_usize..6, 1..8), cut in 1_usize..8, padding in 0_usize..4,
-        ) {
-            let model = FakeEngine::new(Script::default(), 3).model();
-            let mut next = 0_f32;
-            let requests: Vec<Vec<Tensor>> = sizes.iter().map(|rows| {
-                let values: Vec<f32> = (0..rows * 3).map(|_| { next += 1.0; next }).collect();
-                vec![Tensor::from_vec(DType::Fp32, smallvec![*rows, 3], values).unwrap()]
-            }).collect();
-            let members: Vec<_> = requests.iter().zip(&sizes).map(|(inputs, rows)| Whole(inputs, *rows)).collect();
-            let total: usize = sizes.iter().sum();
-            let mut session = model.plan(None).unwrap().session().unwrap();
-            let mut outputs = Outputs::new(model.signature(), total);
-            let mut from = 0;
-            while from < total {
-                let to = (from + cut).min(total);
-                let chunk = Chunk { rows: from..to, size: to - from + padding };
-                run_chunk(session.as_mut(), model.signature(), &members, &chunk, &mut outputs).unwrap();
-                from = to;
-            }
-            let outputs = outputs.finish().unwrap();
-            let mut at = 0;
-            for (inputs, rows) in requests.iter().zip(&sizes) {
-                let got = slice(&outputs, Batch::Rows, &(at..at + rows)).unwrap();
-                let want: Vec<f32> = inputs[0].to_f32().unwrap().iter().map(|x| x * 2.0 + 1.0).collect();
-                prop_assert_eq!(got[0].to_f32().unwrap(), want);
-                prop_assert_eq!(got[0].shape(), [*rows, 3]);
-                at += rows;
-            }
-        }
-    }
-}
+#[path = "batch_tests.rs"]
+mod tests;

@@ -144,6 +144,11 @@ impl Circuit {
         self.calm.load(Acquire)
     }
 
+    /// True when nothing is to be run, not even what was let in before.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.is_calm() && matches!(*self.state.lock(), State::Open { .. })
+    }
+
     /// A batch has succeeded.
     pub(crate) fn succeeded(&self) {
         if self.is_calm() {

@@ -13,10 +13,10 @@ use super::{
     Merging,
     admission::expired_in_execution,
     aside::Refused,
-    batch::{self, Chunk, Outputs, Timing},
+    batch::{self, Chunk, Gathered, Outputs, Timing},
     circuit::{Bell, Circuit, CircuitState, Limits},
     home::MAX_HOMES,
-    job::{Finished, Job, Piece, Shown, Work},
+    job::{Finished, Job, Piece, Shown, Work, expired_in, let_go_of_expired},
     local::LocalQueue,
     plans::Plans,
     queue::{Choice, Queue, Taken},
@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     engine::{EngineError, Model, Plan},
-    observe::{ServableSeries, panics},
+    observe::{Reject, ServableSeries, panics},
     types::{Batch, BatchingSpec, Error, ErrorCode, ResourceSpec, ServableId, Signature, Tensor},
 };
 
@@ -169,21 +169,27 @@ impl Core {
 
     /// Runs a batch and gives every member its answer.
     pub(crate) fn execute(self: &Arc<Self>, sessions: &mut Sessions, jobs: Vec<Job>, taken: Instant) -> Vec<Finished> {
-        let (work, replies): (Vec<_>, Vec<_>) = jobs.into_iter().map(Job::start).unzip();
-        let (results, _) = self.answer(sessions, &work, taken);
+        let (mut work, replies): (Vec<_>, Vec<_>) = jobs.into_iter().map(Job::start).unzip();
+        let (results, _) = self.answer(sessions, &mut work, taken);
         replies.into_iter().zip(results).map(|(reply, result)| reply.with(result)).collect()
     }
 
     /// Runs a batch; the answers of its members in their order. When it fails, members are run once more, singly, and only those
-    /// that fail again are told so. True when its failure has opened the circuit.
+    /// that fail again are told so. Nothing is run while the circuit is open: it was not when they were let in. True when its
+    /// failure has opened the circuit.
     pub(crate) fn answer(
         self: &Arc<Self>,
         sessions: &mut Sessions,
-        work: &[Work],
+        work: &mut [Work],
         taken: Instant,
     ) -> (Vec<Result<Piece, Error>>, bool) {
+        if self.circuit.is_open() {
+            let error = self.broken(taken);
+            work.iter().for_each(|_| self.series.rejected(Reject::Circuit));
+            return (work.iter().map(|_| Err(error.clone())).collect(), false);
+        }
         self.tariff.ran(taken);
-        self.watch_deadlines(work, taken);
+        let mut failed = false;
         let results = match self.attempt(sessions, work) {
             Ok((outputs, timing)) => self.scatter(work, &outputs, (taken, timing)),
             Err(error) if work.len() > 1 => {
@@ -191,9 +197,10 @@ impl Core {
                 if error.is_unfit() {
                     tracing::debug!(model = %self.id, rows, %error, again);
                 } else {
+                    failed = true;
                     tracing::warn!(model = %self.id, rows, %error, again);
                 }
-                work.iter().map(|one| self.answer_one(sessions, one, taken)).collect()
+                work.iter_mut().map(|one| self.answer_one(sessions, one, taken)).collect()
             }
             Err(error) => vec![Err(self.failed(&error))],
         };
@@ -204,12 +211,11 @@ impl Core {
             }
             return (results, false);
         }
-        // Inputs that do not fit say nothing of the model.
-        if results
-            .iter()
-            .flat_map(|result| result.as_ref().err())
-            .all(|error| error.code() == ErrorCode::InvalidArgument)
-        {
+        // Inputs that do not fit say nothing of the model, and of what has expired nothing was run.
+        let unfit = |result: &Result<Piece, Error>| {
+            result.as_ref().is_err_and(|error| error.code() == ErrorCode::InvalidArgument)
+        };
+        if work.iter().zip(&results).all(|(one, result)| unfit(result) || (one.expired && !failed)) {
             return (results, false);
         }
         let opened = self.circuit.failed(Instant::now());
@@ -229,22 +235,13 @@ impl Core {
         });
     }
 
-    /// Counts work that is run although its deadline has passed: the queue gives none away, so the count stays 0.
-    fn watch_deadlines(&self, work: &[Work], taken: Instant) {
-        let earliest = work.iter().filter_map(|one| one.deadline).min();
-        if earliest.is_some_and(|deadline| deadline <= taken) {
-            self.series.executed_expired();
-        }
-    }
-
-    fn answer_one(self: &Arc<Self>, sessions: &mut Sessions, one: &Work, taken: Instant) -> Result<Piece, Error> {
-        if one.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            // The batch that failed used up its time.
+    fn answer_one(self: &Arc<Self>, sessions: &mut Sessions, one: &mut Work, taken: Instant) -> Result<Piece, Error> {
+        if one.expired {
             return Err(expired_in_execution());
         }
-        let (outputs, timing) =
-            self.attempt(sessions, std::slice::from_ref(one)).map_err(|error| self.failed(&error))?;
-        let mut pieces = self.scatter(std::slice::from_ref(one), &outputs, (taken, timing));
+        let one = std::slice::from_mut(one);
+        let (outputs, timing) = self.attempt(sessions, one).map_err(|error| self.failed(&error))?;
+        let mut pieces = self.scatter(one, &outputs, (taken, timing));
         pieces.pop().unwrap_or_else(|| Err(self.failed(&EngineError::new("no answer"))))
     }
 
@@ -274,6 +271,9 @@ impl Core {
             .map(|one| {
                 let range = from..from + one.range.len();
                 from = range.end;
+                if one.expired {
+                    return Err(expired_in_execution());
+                }
                 match batch::slice(outputs, self.signature.batch, &range) {
                     Ok(outputs) => Ok(Piece { outputs, taken, gathered, computed }),
                     Err(error) => Err(self.failed(&error)),
@@ -283,14 +283,18 @@ impl Core {
     }
 
     /// One run over all jobs, with panics turned into errors. Sessions that were in use are dropped after a failure.
-    fn attempt(self: &Arc<Self>, sessions: &mut Sessions, jobs: &[Work]) -> Result<(Vec<Tensor>, Timing), EngineError> {
-        let rows = rows_of(jobs);
-        let run = catch_unwind(AssertUnwindSafe(|| self.run(sessions, jobs, rows)));
+    fn attempt(
+        self: &Arc<Self>,
+        sessions: &mut Sessions,
+        jobs: &mut [Work],
+    ) -> Result<(Vec<Tensor>, Timing), EngineError> {
+        let run = catch_unwind(AssertUnwindSafe(|| self.run(sessions, jobs)));
         let result = run.unwrap_or_else(|panic| Err(panicked(&*panic)));
         match &result {
-            Ok((_, timing)) => {
-                self.series.batch_ran(rows, timing.gather, timing.compute, timing.scatter);
-            }
+            Ok((_, timing)) => match rows_of(jobs) {
+                0 => {}
+                rows => self.series.batch_ran(rows, timing.gather, timing.compute, timing.scatter),
+            },
             Err(error) if error.is_unfit() => {}
             Err(_) => sessions.forget(self.key),
         }
@@ -299,8 +303,12 @@ impl Core {
 
     /// How a batch of `rows` rows is run most cheaply.
     pub(crate) fn chunks(&self, rows: usize) -> impl Iterator<Item = Chunk> + use<> {
-        let mut from = 0;
-        self.tariff.runs(rows).into_iter().map_while(move |size| {
+        self.chunks_from(0, rows)
+    }
+
+    /// The same for those of its rows that have not been run yet.
+    fn chunks_from(&self, mut from: usize, rows: usize) -> impl Iterator<Item = Chunk> + use<> {
+        self.tariff.runs(rows - from).into_iter().map_while(move |size| {
             let start = from;
             from = rows.min(start + size);
             (start < rows).then_some(Chunk { rows: start..from, size })
@@ -315,35 +323,49 @@ impl Core {
         self.plans.exact(size).map_err(EngineError::new)
     }
 
-    fn run(
-        self: &Arc<Self>,
-        sessions: &mut Sessions,
-        jobs: &[Work],
-        rows: usize,
-    ) -> Result<(Vec<Tensor>, Timing), EngineError> {
-        let mut outputs = Outputs::new(&self.signature, rows);
-        let mut timing = Timing::default();
-        let mut add = |size: usize, part: Timing| {
-            timing.gather += part.gather;
-            timing.compute += part.compute;
-            timing.scatter += part.scatter;
-            self.tariff.record(size, part.gather + part.compute + part.scatter, &self.plans);
-        };
-        if self.signature.batch == Batch::Rows && !self.merges() {
-            let plan = self.plans.exact(rows).map_err(EngineError::new)?;
-            let mut session = plan.session()?;
-            let chunk = Chunk::whole(rows);
-            add(rows, batch::run_chunk(session.as_mut(), &self.signature, jobs, &chunk, &mut outputs)?);
-        } else {
-            for chunk in self.chunks(rows) {
-                let session = sessions.get(self, chunk.size, || self.plan(chunk.size))?;
-                add(chunk.size, batch::run_chunk(session, &self.signature, jobs, &chunk, &mut outputs)?);
+    /// Runs the rows of all jobs, and of those whose time is up at the last moment no more.
+    fn run(self: &Arc<Self>, sessions: &mut Sessions, jobs: &mut [Work]) -> Result<(Vec<Tensor>, Timing), EngineError> {
+        let rows = rows_of(jobs);
+        let earliest = jobs.iter().filter_map(|one| one.deadline).min();
+        let (mut outputs, mut timing) = (Outputs::new(&self.signature, rows), Timing::default());
+        let whole = self.signature.batch == Batch::Rows && !self.merges();
+        let mut chunks = self.chunks_from(0, rows);
+        while let Some(chunk) = chunks.next() {
+            let mut own;
+            let session = if whole {
+                own = self.plan(chunk.size)?.session()?;
+                own.as_mut()
+            } else {
+                sessions.get(self, chunk.size, || self.plan(chunk.size))?
+            };
+            let gathered = batch::gather_chunk(session, &self.signature, jobs, chunk)?;
+            if earliest.is_some_and(|deadline| deadline <= gathered.at) {
+                let done = gathered.chunk.rows.start;
+                if let_go_of_expired(jobs, done, gathered.at) {
+                    timing.gather += gathered.took();
+                    let rows = rows_of(jobs);
+                    if rows == 0 {
+                        return Ok((Vec::new(), timing));
+                    }
+                    outputs.shrink(rows);
+                    chunks = self.chunks_from(done, rows);
+                    continue;
+                }
+                self.watch_deadlines(jobs, &gathered);
             }
+            let part = batch::run_gathered(session, &self.signature, &gathered, &mut outputs)?;
+            timing.add(part);
+            self.tariff.record(gathered.chunk.size, part.gather + part.compute + part.scatter, &self.plans);
         }
         let start = Instant::now();
         let tensors = outputs.finish()?;
         timing.scatter += start.elapsed();
         Ok((tensors, timing))
+    }
+
+    /// Counts members that are run although their deadline has passed. None gets past the last look: the count stays 0.
+    fn watch_deadlines(&self, jobs: &[Work], Gathered { chunk, at, .. }: &Gathered) {
+        (0..expired_in(jobs, &chunk.rows, *at)).for_each(|_| self.series.executed_expired());
     }
 }
 
@@ -354,10 +376,9 @@ impl fmt::Debug for Core {
 }
 
 /// True when something is asked for that only the pool can do: waiting for a fuller batch, or a bound on batches at once, which
-/// I/O threads would have to agree on.
+/// I/O threads would have to agree on. Without a delay there is no batch that waits for a preferred size.
 fn asks_for_pool(batching: &BatchingSpec, resources: &ResourceSpec) -> bool {
-    let waits = !batching.max_queue_delay.is_zero() || !batching.preferred_batch_size.is_empty();
-    waits || resources.max_parallel_batches > 0
+    !batching.max_queue_delay.is_zero() || resources.max_parallel_batches > 0
 }
 
 fn rows_of(work: &[Work]) -> usize {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use smallvec::SmallVec;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::{
     batch::Member,
@@ -91,6 +91,35 @@ pub(crate) struct Work {
     pub(crate) deadline: Option<Instant>,
     /// Set when a worker takes it, for the text of a missed deadline.
     pub(crate) started: Option<Arc<AtomicBool>>,
+    /// Its time was up right before its rows would have been run; those of the range that have been run before stay in it.
+    pub(crate) expired: bool,
+}
+
+/// A last look at a batch of which so many rows have been run, right before the next are: members whose time is up let go of the
+/// rest. True when there were any.
+pub(crate) fn let_go_of_expired(members: &mut [Work], done: usize, now: Instant) -> bool {
+    let (mut end, mut any) = (0, false);
+    for one in members {
+        let start = end;
+        end = start + one.range.len();
+        if end > done && !one.expired && one.deadline.is_some_and(|deadline| deadline <= now) {
+            end = start.max(done);
+            one.range.end = one.range.start + (end - start);
+            (one.expired, any) = (true, true);
+        }
+    }
+    any
+}
+
+/// How many members with rows in this part of a batch have no time left.
+pub(crate) fn expired_in(members: &[Work], part: &Range<usize>, now: Instant) -> usize {
+    let mut end = 0;
+    let late = |one: &&Work| {
+        let start = end;
+        end += one.range.len();
+        start.max(part.start) < end.min(part.end) && one.deadline.is_some_and(|deadline| deadline <= now)
+    };
+    members.iter().filter(late).count()
 }
 
 /// The way back.
@@ -98,6 +127,8 @@ pub(crate) struct Work {
 pub(crate) struct Reply {
     pub(crate) reply: oneshot::Sender<Result<Piece, Error>>,
     pub(crate) home: Option<Arc<Home>>,
+    /// Told when the answer is that it failed; where the request has other pieces.
+    pub(crate) failed: Option<Arc<Notify>>,
 }
 
 impl Job {
@@ -185,6 +216,10 @@ impl Finished {
 
     /// Hands it to whoever waits; a caller that has left is not an error.
     pub(crate) fn deliver(self) {
+        let failed = self.reply.failed.filter(|_| self.result.is_err());
         drop(self.reply.reply.send(self.result));
+        if let Some(failed) = failed {
+            failed.notify_one();
+        }
     }
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use smallvec::SmallVec;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::{
     Merging,
@@ -138,7 +138,9 @@ impl Lane {
         let started = terms.deadline.map(|_| Arc::new(AtomicBool::new(false)));
         // On the I/O thread itself answers need no way home.
         let sent_to = if local.is_some() { None } else { home.clone() };
-        let common = Common { queued, deadline: terms.deadline, started: started.clone(), home: sent_to };
+        let piece = core.piece(rows.rows);
+        let failed = (rows.rows > piece).then(Arc::<Notify>::default);
+        let common = Common { queued, terms, piece, started: started.clone(), home: sent_to, failed: failed.clone() };
         let (jobs, replies) = self.jobs(rows, slot, &common);
         let mut guard = Leaving { inner: Some(&self.inner), home: home.as_ref() };
         match local {
@@ -146,8 +148,8 @@ impl Lane {
             None => self.inner.pool.submit(core, jobs.into_iter()),
         }
         let pieces = match terms.deadline {
-            None => wait(replies).await?,
-            Some(deadline) => match tokio::time::timeout_at(deadline.into(), wait(replies)).await {
+            None => wait(replies, failed).await?,
+            Some(deadline) => match tokio::time::timeout_at(deadline.into(), wait(replies, failed)).await {
                 Ok(pieces) => pieces?,
                 Err(_) => return Err(self.missed(started.as_deref())),
             },
@@ -208,7 +210,7 @@ impl Lane {
     fn jobs(&self, rows: Rows, mut slot: Slot<Shown>, common: &Common) -> (Few<Job>, Few<Pending>) {
         let core = &self.inner.core;
         let key = key_of(&rows, core.signature.batch, core.fixed);
-        let size = core.piece(rows.rows);
+        let size = common.piece;
         let mut jobs = Few::with_capacity(rows.rows.div_ceil(size.max(1)));
         let mut replies = Few::with_capacity(jobs.capacity());
         let mut from = 0;
@@ -216,16 +218,16 @@ impl Lane {
             let to = (from + size).min(rows.rows);
             let (reply, answer) = oneshot::channel();
             let (level, tenant) = (slot.level(), slot.tenant());
-            let started = common.started.clone();
+            let (started, deadline) = (common.started.clone(), common.terms.deadline);
             jobs.push(Job {
-                work: Work { inputs: Arc::clone(&rows.inputs), range: from..to, deadline: common.deadline, started },
+                work: Work { inputs: Arc::clone(&rows.inputs), range: from..to, deadline, started, expired: false },
                 key: key.clone(),
                 whole: rows.rows,
                 queued: common.queued,
                 level,
                 tenant,
                 slot: slot.split(to - from),
-                reply: Reply { reply, home: common.home.clone() },
+                reply: Reply { reply, home: common.home.clone(), failed: common.failed.clone() },
             });
             replies.push(answer);
             from = to;
@@ -241,15 +243,19 @@ impl fmt::Debug for Lane {
 }
 
 /// Nearly every request is one piece: no allocation for lists of one.
-type Few<T> = SmallVec<[T; 1]>;
+pub(super) type Few<T> = SmallVec<[T; 1]>;
 
-type Pending = oneshot::Receiver<Result<Piece, Error>>;
+pub(super) type Pending = oneshot::Receiver<Result<Piece, Error>>;
 
+/// What the pieces of a request share.
 struct Common {
     queued: Instant,
-    deadline: Option<Instant>,
+    terms: Terms,
+    /// Rows of a piece, at most.
+    piece: usize,
     started: Option<Arc<AtomicBool>>,
     home: Option<Arc<Home>>,
+    failed: Option<Arc<Notify>>,
 }
 
 /// Takes the rows out of the queue when the caller leaves before the answer.
@@ -270,13 +276,29 @@ impl Drop for Leaving<'_> {
     }
 }
 
-async fn wait(replies: Few<Pending>) -> Result<Few<Piece>, Error> {
+/// The answers to all pieces, or the first failure: whoever is told of it has the rest taken out of the queue. `failed` tells of
+/// failures where there are several pieces.
+pub(super) async fn wait(mut replies: Few<Pending>, failed: Option<Arc<Notify>>) -> Result<Few<Piece>, Error> {
+    let Some(failed) = failed else { return in_order(&mut replies).await };
+    tokio::select! {
+        biased;
+        () = failed.notified() => {}
+        pieces = in_order(&mut replies) => return pieces,
+    }
+    let failure = |reply: &mut Pending| reply.try_recv().ok()?.err();
+    Err(replies.iter_mut().find_map(failure).unwrap_or_else(unanswered))
+}
+
+async fn in_order(replies: &mut [Pending]) -> Result<Few<Piece>, Error> {
     let mut pieces = Few::with_capacity(replies.len());
     for reply in replies {
-        let gone = |_| Error::internal("model: execution failed", "a batch was dropped without an answer");
-        pieces.push(reply.await.map_err(gone)??);
+        pieces.push(reply.await.map_err(|_| unanswered())??);
     }
     Ok(pieces)
+}
+
+fn unanswered() -> Error {
+    Error::internal("model: execution failed", "a batch was dropped without an answer")
 }
 
 /// The pieces of a request as one answer, in order. The stamps are those of the piece that was computed last.

@@ -51,6 +51,8 @@ mod worker;
 #[cfg(test)]
 mod checked;
 #[cfg(test)]
+mod last_look_tests;
+#[cfg(test)]
 mod overload_tests;
 #[cfg(test)]
 mod settings_tests;

@@ -7,7 +7,6 @@ use super::*;
 
 #[path = "queue_plain.rs"]
 mod plain;
-use self::plain::naive;
 
 #[derive(Clone, Debug)]
 struct Piece {
@@ -146,23 +145,20 @@ proptest! {
         (keys, flows) in (1_u8..4, 1_u32..4), limit in 1_usize..40,
     ) {
         let now = Instant::now();
-        let make = |(id, (rows, key, left, gone, level, tenant)): (usize, &(usize, u8, Option<i64>, u8, u32, u64))| {
-            let (ago, quarter) = (ms((list.len() - id) as u64), Duration::from_micros(250));
-            Piece {
-                key: key % keys,
-                level: level.min(&flows).to_owned(),
-                tenant: tenant % u64::from(flows),
-                deadline: left.map(|left| if left < 0 { now - quarter } else { now + quarter * left as u32 }),
-                gone: *gone == 0,
-                ..piece(id, *rows, now - ago)
-            }
-        };
-        let waiting: Vec<Piece> = list.iter().enumerate().map(make).collect();
+        let (count, quarter) = (list.len(), Duration::from_micros(250));
+        let waiting: Vec<Piece> = list.into_iter().enumerate().map(|(id, (rows, key, left, gone, level, tenant))| Piece {
+            key: key % keys,
+            level: level.min(flows),
+            tenant: tenant % u64::from(flows),
+            deadline: left.map(|left: i64| if left < 0 { now - quarter } else { now + quarter * left as u32 }),
+            gone: gone == 0,
+            ..piece(id, rows, now - ms((count - id) as u64))
+        }).collect();
         let mut queue = Queue::default();
         waiting.iter().cloned().for_each(|piece| queue.push(piece));
         let taken = queue.take(choice(limit, now));
         check_batch(&taken, limit, now)?;
-        let (batch, mut dropped) = naive(&waiting, limit, now);
+        let (batch, mut dropped) = plain::naive(&waiting, limit, now);
         dropped.sort_unstable();
         let mut got = ids(&taken.dropped);
         got.sort_unstable();

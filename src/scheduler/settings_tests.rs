@@ -19,7 +19,8 @@ async fn what_only_the_pool_can_honour_keeps_cheap_batches_there() {
     let all = [
         (batching(8), ResourceSpec::default(), true),
         (delayed.clone(), ResourceSpec::default(), false),
-        (preferring, ResourceSpec::default(), false),
+        // Nothing waits for a preferred size without a delay.
+        (preferring, ResourceSpec::default(), true),
         (batching(8), one, false),
     ];
     for (spec, resources, local) in all {

@@ -54,9 +54,9 @@ fn run(pool: &Pool, worker: &Worker, sessions: &mut Sessions, (core, taken): (&A
     if taken.batch.is_empty() {
         return;
     }
-    let (work, replies): (Vec<_>, Vec<_>) = taken.batch.into_iter().map(Job::start).unzip();
+    let (mut work, replies): (Vec<_>, Vec<_>) = taken.batch.into_iter().map(Job::start).unzip();
     worker.owed.offer(replies);
-    let (results, opened) = core.answer(sessions, &work, at);
+    let (results, opened) = core.answer(sessions, &mut work, at);
     // Nothing is owed any more when the watchdog has answered meanwhile.
     if let Some(replies) = worker.owed.claim() {
         send_home(replies.into_iter().zip(results).map(|(reply, result)| reply.with(result)).collect());
