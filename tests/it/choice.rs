@@ -131,6 +131,25 @@ async fn without_the_library_everything_is_as_before() {
     assert!(server.stop().await.success());
 }
 
+#[tokio::test]
+async fn where_no_library_is_found_it_is_said_once_what_one_would_bring() {
+    if matches!(open(None), Err(Absent::NotBuilt)) {
+        return;
+    }
+    let server = Weir::serve_as(registry(), &[], |command| {
+        for name in ["WEIR_ONNXRUNTIME_LIB", "ORT_DYLIB_PATH", "VIRTUAL_ENV"] {
+            command.env_remove(name);
+        }
+        command.env("PATH", "/nowhere").env("HOME", "/nowhere");
+    });
+    let server = server.await;
+    assert_eq!(newest(&server, "cnn").await["engine"], "tract");
+    let logs = server.logs();
+    assert_eq!(logs.matches("Models run on tract; with the library (pip install onnxruntime)").count(), 1, "{logs}");
+    assert!(logs.contains("it is up to ") && logs.contains(" times"), "{logs}");
+    assert!(server.stop().await.success());
+}
+
 #[test]
 fn a_library_that_is_named_and_missing_is_told_at_once() {
     if matches!(open(Some(std::path::Path::new("/no/such.so"))), Err(Absent::NotBuilt)) {

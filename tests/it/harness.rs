@@ -141,12 +141,18 @@ impl Weir {
     }
 
     pub(crate) async fn serve(registry: Registry, flags: &[&str]) -> Self {
+        Self::serve_as(registry, flags, |_| {}).await
+    }
+
+    /// A gateway that is started differently: with another environment.
+    pub(crate) async fn serve_as(registry: Registry, flags: &[&str], change: impl FnOnce(&mut Command)) -> Self {
         let work = tempfile::tempdir().unwrap();
         let ready_file = work.path().join("ready.json");
         let log = |name: &str| fs::File::create(work.path().join(name)).unwrap();
         let mut command = weir();
         command.arg("serve").arg(registry.path()).args(["--http-port", "0", "--grpc-port", "0", "--ops-port", "0"]);
         command.arg("--ready-file").arg(&ready_file).args(flags).current_dir(work.path());
+        change(&mut command);
         let mut child = command.stdout(log("stdout")).stderr(log("stderr")).spawn().unwrap();
         let began = Instant::now();
         let ready = loop {
