@@ -112,6 +112,34 @@ def of_nothing(model, feeds):
     return any(np.size(values.get(node.input[0], 0)) == 0 for node in reductions)
 
 
+def out_of_range(model, feeds):
+    """True when a float is cast to an integer that cannot be it, which the operator's own text says is undefined."""
+    import onnx
+
+    graph = onnx.load(str(model), load_external_data=False)
+    values = {**feeds, **inner(model, feeds)}
+    values.update((tensor.name, onnx.numpy_helper.to_array(tensor)) for tensor in graph.graph.initializer)
+    for node in (node for node in graph.graph.node if node.op_type == "Cast"):
+        kind = onnx.helper.tensor_dtype_to_np_dtype(next(a.i for a in node.attribute if a.name == "to"))
+        value = np.trunc(np.asarray(values.get(node.input[0], 0), np.float64))
+        if kind.kind in "iu" and not ((value >= np.iinfo(kind).min) & (value <= np.iinfo(kind).max)).all():
+            return True
+    return False
+
+
+def misnumbered(model, feeds, output, ours):
+    """True when ONNX Runtime agrees once the numbers 1 and 2 of a transform, which it reads the other way round, are exchanged; in
+    single precision, in which it transforms doubles, too."""
+    import onnx
+
+    graph, swapped = onnx.load(str(model), load_external_data=False), {1: 2, 2: 1}
+    for node in (node for node in graph.graph.node if node.op_type == "TreeEnsemble"):
+        for attribute in (attribute for attribute in node.attribute if attribute.name == "post_transform"):
+            attribute.i = swapped.get(attribute.i, attribute.i)
+    theirs = ask(graph.SerializeToString(), feeds)[output]
+    return ours.dtype.kind == "f" and difference(ours.astype(np.float32), theirs.astype(np.float32)) is None
+
+
 def misshapen(model, feeds, output, ours, theirs):
     """True when the shape that the standard's own rules infer for an output is Weir's, and not theirs."""
     import onnx
@@ -187,6 +215,10 @@ def excuse(model, feeds, output, ours, theirs):
         return "misshapen"
     if of_nothing(model, feeds):
         return "of-nothing"
+    if out_of_range(model, feeds):
+        return "no-integer"
+    if misnumbered(model, feeds, output, ours):
+        return "misnumbered"
     if nearer(model, feeds, output, ours, theirs):
         return "rounded"
     return "not-finite" if beyond_floats(model, feeds) else None
