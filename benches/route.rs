@@ -72,6 +72,7 @@ fn model(scheduler: &Arc<Scheduler>, metrics: &Metrics, name: &str, p: f32) -> (
         id: id.clone(),
         signature: Arc::new(signature),
         spec: Arc::new(spec),
+        classes: Default::default(),
         engine: "function",
         selection: Arc::default(),
         digest: "".into(),

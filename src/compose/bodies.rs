@@ -18,8 +18,8 @@ use super::{
 use crate::{
     observe::RouteSeries,
     types::{
-        Accept, Batch, CascadeSpec, CaseTest, DType, EnsembleSpec, KeySource, RouteKind, RouteSpec, Signature,
-        SplitSpec, SwitchSpec, TensorSpec,
+        Accept, Batch, CascadeSpec, CaseTest, ClassNames, DType, EnsembleSpec, KeySource, RouteKind, RouteSpec,
+        Signature, SplitSpec, SwitchSpec, TensorSpec,
     },
 };
 
@@ -338,20 +338,15 @@ impl Compiler<'_> {
     }
 }
 
-fn class_names(drafts: &[Draft]) -> std::collections::BTreeMap<Box<str>, Vec<Box<str>>> {
-    let mut names = std::collections::BTreeMap::new();
-    for (output, classes) in drafts.iter().rev().flat_map(|draft| &draft.class_names) {
+fn class_names(drafts: &[Draft]) -> Arc<ClassNames> {
+    let mut names = ClassNames::new();
+    for (output, classes) in drafts.iter().rev().flat_map(|draft| &*draft.class_names) {
         names.insert(output.clone(), classes.clone());
     }
-    names
+    Arc::new(names)
 }
 
-fn finished(
-    body: Body,
-    signature: Arc<Signature>,
-    common: Common,
-    class_names: std::collections::BTreeMap<Box<str>, Vec<Box<str>>>,
-) -> RouteNode {
+fn finished(body: Body, signature: Arc<Signature>, common: Common, class_names: Arc<ClassNames>) -> RouteNode {
     let Common { optional, max_rows, series, .. } = common;
     RouteNode { signature, optional, body, max_rows, class_names, series }
 }

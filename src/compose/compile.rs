@@ -1,7 +1,7 @@
 //! A route's configuration against what is loaded: every name looked up, every signature checked, every series at hand. Called
 //! by `tables` when something changes; requests only ever see the result. The kinds' own checks are in `bodies`.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use super::{
     call::{Callee, Leaf, Part},
@@ -14,8 +14,8 @@ use crate::{
     observe::RouteSeries,
     registry::{ModelEntry, Servable},
     types::{
-        Answered, Batch, ModelName, ModelState, PartRef, RouteKind, ServableId, Signature, TensorSpec, Version,
-        VersionRef,
+        Answered, Batch, ClassNames, ModelName, ModelState, PartRef, RouteKind, ServableId, Signature, TensorSpec,
+        Version, VersionRef,
     },
 };
 
@@ -32,7 +32,7 @@ pub(super) struct Draft {
     pub(super) signature: Arc<Signature>,
     optional: Vec<Arc<str>>,
     max_rows: Option<usize>,
-    pub(super) class_names: BTreeMap<Box<str>, Vec<Box<str>>>,
+    pub(super) class_names: Arc<ClassNames>,
 }
 
 impl Draft {
@@ -208,7 +208,7 @@ impl<'a> Compiler<'a> {
         let node = self.route(&part.name, live, variant)?;
         let optional = node.optional.clone();
         let (signature, max_rows) = (Arc::clone(&node.signature), node.max_rows);
-        let class_names = node.class_names.clone();
+        let class_names = Arc::clone(&node.class_names);
         let version = live.revision.number.to_string().into();
         let part = Part {
             callee: Callee::Route(Box::new(node)),
@@ -225,7 +225,7 @@ impl<'a> Compiler<'a> {
         let scores = servable.series.scores(variant);
         let signature = Arc::clone(&servable.signature);
         let max_rows = servable.spec.max_request_rows;
-        let class_names = servable.spec.class_names.clone();
+        let class_names = Arc::clone(servable.classes.names());
         let part = Part {
             name: part.name.shared(),
             version: servable.id.version.to_string().into(),

@@ -21,12 +21,12 @@ use super::{
 use crate::{
     engine::{EngineError, function::FunctionModel},
     observe::Metrics,
-    registry::{LoadTimes, ModelEntry, Servable, Snapshot, VersionEntry},
+    registry::{LoadTimes, ModelEntry, Servable, Snapshot, VersionEntry, classes::Classes},
     scheduler::{LaneParts, Merging, Scheduler, SchedulerOptions},
     spec::parse_route_toml,
     types::{
-        Batch, DType, Error, Headers, InferRequest, ModelName, ModelSpec, ModelState, NamedTensor, ParamValue, Params,
-        Protocol, RequestContext, ServableId, Signature, Tensor, TensorSpec, Version, VersionRef,
+        Batch, ClassNames, DType, Error, Headers, InferRequest, ModelName, ModelSpec, ModelState, NamedTensor,
+        ParamValue, Params, Protocol, RequestContext, ServableId, Signature, Tensor, TensorSpec, Version, VersionRef,
     },
 };
 
@@ -96,6 +96,7 @@ impl Lab {
         let servable = Servable {
             id: id.clone(),
             signature: Arc::new(signature),
+            classes: Classes::new(ClassNames::new(), &spec),
             spec: Arc::new(spec),
             engine: "function",
             selection: Arc::default(),

@@ -1,13 +1,13 @@
 //! A name that stands for a model: one loaded version with everything a request to it needs, looked up once when the table is
 //! built so that the hot path looks up nothing.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Instant};
+use std::{fmt, sync::Arc, time::Instant};
 
 use crate::{
     observe::{RequestSeries, ScoreSeries, ServableSeries},
     registry::Servable,
     scheduler::{Answer, Terms},
-    types::{Answered, Batch, Error, ErrorCode, InferRequest, PlainInputs, Rows},
+    types::{Answered, Batch, ClassNames, Error, ErrorCode, InferRequest, PlainInputs, Rows},
 };
 
 use super::call::deadline;
@@ -56,8 +56,8 @@ impl Target {
     }
 
     /// Class names per output, for the classification extension.
-    pub fn class_names(&self) -> &BTreeMap<Box<str>, Vec<Box<str>>> {
-        &self.servable.spec.class_names
+    pub fn class_names(&self) -> &Arc<ClassNames> {
+        self.servable.classes.names()
     }
 
     /// True when dimension 0 of its outputs is rows.

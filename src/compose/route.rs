@@ -1,7 +1,7 @@
 //! A compiled route: everything that a request to it needs, looked up once when the table is built. The kinds are in files of
 //! their own; here is what they share.
 
-use std::{collections::BTreeMap, fmt, pin::Pin, sync::Arc};
+use std::{fmt, pin::Pin, sync::Arc};
 
 use super::{
     call::{Call, Reply},
@@ -14,7 +14,9 @@ use super::{
 };
 use crate::{
     observe::{RequestSeries, RouteSeries},
-    types::{Answered, Batch, Data, Error, InferRequest, ModelName, NamedTensor, Rows, Shape, Signature, Tensor},
+    types::{
+        Answered, Batch, ClassNames, Data, Error, InferRequest, ModelName, NamedTensor, Rows, Shape, Signature, Tensor,
+    },
 };
 
 /// A route compiled for the place where it is named.
@@ -27,7 +29,7 @@ pub(super) struct RouteNode {
     /// The most rows a request may have, when a model says so.
     pub(super) max_rows: Option<usize>,
     /// Class names per output.
-    pub(super) class_names: BTreeMap<Box<str>, Vec<Box<str>>>,
+    pub(super) class_names: Arc<ClassNames>,
     /// Held so that what its parts record is shown.
     pub(super) series: Arc<RouteSeries>,
 }
@@ -111,7 +113,7 @@ impl Route {
     }
 
     /// Class names per output, for the classification extension.
-    pub fn class_names(&self) -> &BTreeMap<Box<str>, Vec<Box<str>>> {
+    pub fn class_names(&self) -> &Arc<ClassNames> {
         &self.node.class_names
     }
 

@@ -46,6 +46,7 @@ fn with_spec(spec: ModelSpec) -> Fixture {
         id,
         signature,
         spec: Arc::new(spec),
+        classes: Default::default(),
         engine: "fake",
         selection: Arc::default(),
         digest: "".into(),

@@ -6,8 +6,9 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use bytes::Bytes;
 
-use crate::types::{DType, Signature};
+use crate::types::{ClassNames, DType, Signature};
 
+mod class_names;
 pub mod fake;
 pub mod function;
 mod guard;
@@ -73,6 +74,11 @@ pub trait Model: Send + Sync {
     /// merging is off because of them. Empty when none is known.
     fn order_dependent(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// The names of its outputs' classes that the file itself has.
+    fn class_names(&self) -> ClassNames {
+        ClassNames::new()
     }
 
     /// Compiles the graph for batches of exactly `rows` rows; `None` for models without batch dimension.

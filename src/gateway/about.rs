@@ -31,6 +31,7 @@ impl Gateway {
                     versions: versions.iter().map(|version| version.to_string().into()).collect(),
                     platform: "onnx_onnxv1",
                     signature: Arc::clone(&target.servable().signature),
+                    class_names: Arc::clone(target.class_names()),
                 })
             }
             (Callable::Model(target), Node::Route(_)) => {
@@ -41,6 +42,7 @@ impl Gateway {
                 versions: vec![Arc::clone(&route.answered().version)],
                 platform: route.live().spec.kind.platform(),
                 signature: Arc::clone(route.signature()),
+                class_names: Arc::clone(route.class_names()),
             }),
         }
     }

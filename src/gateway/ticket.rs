@@ -1,12 +1,12 @@
 //! The account of one request: opened when its last byte has arrived, closed when its answer has been encoded. It is how every
 //! request is counted exactly once, whatever becomes of it.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Instant};
+use std::{fmt, sync::Arc, time::Instant};
 
 use crate::{
     compose::Callable,
     observe::{InFlight, Metrics, RequestSeries},
-    types::{Error, ErrorCode, InferResponse, Protocol},
+    types::{ClassNames, Error, ErrorCode, InferResponse, Protocol},
 };
 
 /// The account of one request, from its last byte in to its answer's encoding. Dropped without [`Ticket::finish`], the caller
@@ -49,8 +49,8 @@ impl Ticket<'_> {
     }
 
     /// Class names of what answers, for the classification extension.
-    pub fn class_names(&self) -> &BTreeMap<Box<str>, Vec<Box<str>>> {
-        static NONE: BTreeMap<Box<str>, Vec<Box<str>>> = BTreeMap::new();
+    pub fn class_names(&self) -> &ClassNames {
+        static NONE: ClassNames = ClassNames::new();
         match &self.callable {
             Some(Callable::Model(target)) => target.class_names(),
             Some(Callable::Route(route)) => route.class_names(),

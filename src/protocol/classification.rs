@@ -1,16 +1,13 @@
 //! The classification extension: an output's numbers become its n best classes as text, `value:index[:label]`. The handlers
 //! call [`apply`] on an answer before they encode it.
 
-use std::{cmp::Ordering, collections::BTreeMap, fmt::Display};
+use std::{cmp::Ordering, fmt::Display};
 
 use bytes::Bytes;
 use half::{bf16, f16};
 
 use super::form::ReplyForm;
-use crate::types::{DType, Error, InferResponse, Shape, Tensor};
-
-/// Class names per output.
-pub type ClassNames = BTreeMap<Box<str>, Vec<Box<str>>>;
+use crate::types::{ClassNames, DType, Error, InferResponse, Shape, Tensor};
 
 /// Replaces the outputs for which classes were asked by their best classes. `batched` says whether dimension 0 is rows.
 ///

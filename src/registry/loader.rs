@@ -7,6 +7,7 @@ use std::{path::PathBuf, sync::Arc, time::SystemTime};
 use super::{
     bundle::{Bundle, Shelf, read_bundle},
     candidate::{Candidate, Goods, caught, in_file},
+    classes::Classes,
     config::ModelConfig,
     engines::Engines,
     servable::Servable,
@@ -94,6 +95,7 @@ impl Loader {
         let inputs = candidate.golden_inputs();
         let Candidate { engine, model, sample, .. } = candidate;
         let signature = model.signature().clone();
+        let classes = Classes::new(model.class_names(), spec);
         let merging = merging(&model, spec.batching.max_batch_size, &inputs).map_err(in_file)?;
         clock.stage(|times| &mut times.proof);
         // Needed for the first time: digests of large files take longer than to load them.
@@ -102,7 +104,7 @@ impl Loader {
         let score = ResolvedScore::resolve(&signature, spec.score.as_ref(), &sample);
         let score = score
             .map_err(|error| LoadError::new(format!("model.toml: [score]: {}", error.text())))?
-            .map(|score| with_class_names(score, order));
+            .map(|score| with_class_names(score, &classes));
         let series = self.metrics.servable(&order.id, engine, &digest, score);
         let model = Arc::new(model);
         let lane = self.scheduler.lane(LaneParts {
@@ -119,6 +121,7 @@ impl Loader {
             id: order.id.clone(),
             signature: Arc::new(signature),
             spec: Arc::clone(spec),
+            classes,
             engine,
             selection: Arc::new(selection),
             digest,
@@ -133,8 +136,8 @@ impl Loader {
     }
 }
 
-fn with_class_names(score: ResolvedScore, order: &Order) -> ResolvedScore {
-    match order.config.spec.class_names.get(&*score.name) {
+fn with_class_names(score: ResolvedScore, classes: &Classes) -> ResolvedScore {
+    match classes.names().get(&*score.name) {
         Some(names) => score.with_class_names(names),
         None => score,
     }

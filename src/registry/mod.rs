@@ -6,6 +6,7 @@ mod answers;
 pub mod bundle;
 mod candidate;
 pub mod check;
+pub mod classes;
 pub mod config;
 pub mod engines;
 mod entry;

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use crate::{
     engine::{LoadError, Model, Plan},
-    types::Signature,
+    types::{ClassNames, Signature},
 };
 
 type Plans = BTreeMap<Option<usize>, Arc<dyn Plan>>;
@@ -50,6 +50,10 @@ impl Model for Remembering {
 
     fn order_dependent(&self) -> Vec<String> {
         self.model.order_dependent()
+    }
+
+    fn class_names(&self) -> ClassNames {
+        self.model.class_names()
     }
 
     fn plan(&self, rows: Option<usize>) -> Result<Arc<dyn Plan>, LoadError> {

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{engines::Selection, times::LoadTimes};
+use super::{classes::Classes, engines::Selection, times::LoadTimes};
 use crate::{
     observe::ServableSeries,
     scheduler::{CircuitState, Lane, Merging},
@@ -25,6 +25,8 @@ pub struct Servable {
     pub signature: Arc<Signature>,
     /// The model's configuration.
     pub spec: Arc<ModelSpec>,
+    /// What the classes of its outputs are called.
+    pub classes: Classes,
     /// What runs it.
     pub engine: &'static str,
     /// How that was chosen.
@@ -57,6 +59,7 @@ impl Servable {
         Self {
             id: self.id.clone(),
             signature: Arc::clone(&self.signature),
+            classes: self.classes.with_spec(&spec),
             spec,
             engine: self.engine,
             selection: Arc::clone(&self.selection),

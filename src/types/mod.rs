@@ -25,7 +25,9 @@ pub use route::{
     OnOverload, PartRef, RouteKind, RouteSpec, Rule, Selector, Shadow, SplitSpec, Stage, SwitchSpec, TextTest, Variant,
 };
 pub use signature::{Batch, Rows, Signature, TensorSpec};
-pub use spec::{BatchLimit, BatchingSpec, EngineChoice, ModelSpec, ResourceSpec, ScoreKind, ScoreSpec, VersionPolicy};
+pub use spec::{
+    BatchLimit, BatchingSpec, ClassNames, EngineChoice, ModelSpec, ResourceSpec, ScoreKind, ScoreSpec, VersionPolicy,
+};
 pub use tenant::TenantKey;
 pub use tensor::{DType, Data, MAX_RANK, Shape, Tensor, element_count};
 pub use time::{nanos, parse_rfc3339, rfc3339};

@@ -8,6 +8,9 @@ use super::Version;
 /// The largest batch that `auto` may choose.
 const AUTO_BATCH_ROWS: usize = 128;
 
+/// Names of classes by output, the first being class 0.
+pub type ClassNames = BTreeMap<Box<str>, Vec<Box<str>>>;
+
 /// The configuration of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelSpec {
@@ -32,7 +35,7 @@ pub struct ModelSpec {
     /// The most rows a single request may have, when the configuration says so (Triton's `max_batch_size`).
     pub max_request_rows: Option<usize>,
     /// Class names per output, for the classification extension (Triton's `label_filename`).
-    pub class_names: BTreeMap<Box<str>, Vec<Box<str>>>,
+    pub class_names: ClassNames,
     /// The file inside a version folder; `model.onnx` unless configured (Triton's `default_model_filename`).
     pub model_filename: Box<str>,
 }
@@ -50,7 +53,7 @@ impl Default for ModelSpec {
             score: None,
             resources: ResourceSpec::default(),
             max_request_rows: None,
-            class_names: BTreeMap::new(),
+            class_names: ClassNames::new(),
             model_filename: "model.onnx".into(),
         }
     }

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use super::{BatchingSpec, Signature, VersionPolicy};
+use super::{BatchingSpec, ClassNames, Signature, VersionPolicy};
 
 /// The server's name, version and the protocol extensions that work.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct ModelMetadata {
     pub platform: &'static str,
     /// Inputs and outputs.
     pub signature: Arc<Signature>,
+    /// Names of the outputs' classes, where they are known.
+    pub class_names: Arc<ClassNames>,
 }
 
 /// Whether a name can answer.

@@ -13,6 +13,8 @@ mod cascade;
 #[cfg(test)]
 mod choice;
 #[cfg(test)]
+mod class_names;
+#[cfg(test)]
 mod cli;
 #[cfg(test)]
 mod client;

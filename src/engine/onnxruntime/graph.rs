@@ -11,7 +11,8 @@ use tract_onnx::pb::{
     type_proto::{self, Value as Kind},
 };
 
-use super::super::{Artifact, LoadError, precheck};
+use super::super::{Artifact, LoadError, class_names::class_names, precheck};
+use crate::types::ClassNames;
 
 /// The largest message of the format.
 const MAX_BYTES: usize = i32::MAX as usize;
@@ -29,6 +30,8 @@ pub(super) struct Prepared {
     pub(super) straight: bool,
     /// As [`super::super::Model::order_dependent`].
     pub(super) order_dependent: Vec<String>,
+    /// As [`super::super::Model::class_names`].
+    pub(super) class_names: ClassNames,
 }
 
 /// A dimension as a file declares it.
@@ -56,6 +59,7 @@ pub(super) fn prepare(artifact: &Artifact) -> Result<Prepared, LoadError> {
     proto.training_info.clear();
     let Some(graph) = proto.graph.as_mut() else { return Err(LoadError::new("model: has no graph")) };
     let order_dependent = precheck::order_dependent(graph);
+    let class_names = class_names(graph);
     maps_as_tensors(graph);
     let rows = name_dimensions(graph);
     graph.value_info.clear();
@@ -65,7 +69,7 @@ pub(super) fn prepare(artifact: &Artifact) -> Result<Prepared, LoadError> {
     if size > MAX_BYTES {
         return Err(LoadError::new(format!("model: expected at most {MAX_BYTES} bytes with its data, got {size}")));
     }
-    Ok(Prepared { bytes: proto.encode_to_vec(), rows, claimed, straight, order_dependent })
+    Ok(Prepared { bytes: proto.encode_to_vec(), rows, claimed, straight, order_dependent, class_names })
 }
 
 fn is_straight(graph: &GraphProto) -> bool {

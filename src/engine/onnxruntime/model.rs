@@ -18,7 +18,7 @@ use super::{
     session::{OnnxRuntimeSession, Shared},
     values::dtype_of,
 };
-use crate::types::{Batch, Signature, TensorSpec};
+use crate::types::{Batch, ClassNames, Signature, TensorSpec};
 
 /// The engine over the library that is open.
 pub(super) struct OnnxRuntimeEngine {
@@ -51,13 +51,15 @@ impl Engine for OnnxRuntimeEngine {
         let batch = if row_wise { Batch::Rows } else { Batch::None };
         let signature = Arc::new(Signature { inputs, outputs, batch });
         let shared = Shared { pool, signature, limits: *limits, straight: prepared.straight };
-        Ok(Box::new(OnnxRuntimeModel { shared, order_dependent: prepared.order_dependent }))
+        let (order_dependent, class_names) = (prepared.order_dependent, prepared.class_names);
+        Ok(Box::new(OnnxRuntimeModel { shared, order_dependent, class_names }))
     }
 }
 
 struct OnnxRuntimeModel {
     shared: Shared,
     order_dependent: Vec<String>,
+    class_names: ClassNames,
 }
 
 impl Model for OnnxRuntimeModel {
@@ -67,6 +69,10 @@ impl Model for OnnxRuntimeModel {
 
     fn order_dependent(&self) -> Vec<String> {
         self.order_dependent.clone()
+    }
+
+    fn class_names(&self) -> ClassNames {
+        self.class_names.clone()
     }
 
     fn plan(&self, rows: Option<usize>) -> Result<Arc<dyn Plan>, LoadError> {

@@ -11,6 +11,7 @@ use tract_onnx::{
 use super::{
     super::{
         LoadError, Model, Plan,
+        class_names::class_names,
         guard::{error_text, on_big_stack},
         precheck,
     },
@@ -19,13 +20,14 @@ use super::{
     probing::{Fact, Probed, facts},
     typing::{Once, Typed},
 };
-use crate::types::{Batch, DType, Shape, Signature, TensorSpec};
+use crate::types::{Batch, ClassNames, DType, Shape, Signature, TensorSpec};
 
 /// A loaded graph.
 pub(super) struct TractModel {
     signature: Arc<Signature>,
     graph: Graph,
     order_dependent: Vec<String>,
+    class_names: ClassNames,
     options: Options,
 }
 
@@ -62,7 +64,8 @@ impl TractModel {
         }
         let batch = if graph.is_row_wise() { Batch::Rows } else { Batch::None };
         let signature = Arc::new(Signature { inputs, outputs, batch });
-        Ok(Self { signature, graph, order_dependent: precheck::order_dependent(declared), options })
+        let (order_dependent, class_names) = (precheck::order_dependent(declared), class_names(declared));
+        Ok(Self { signature, graph, order_dependent, class_names, options })
     }
 
     /// The sizes that inputs have in a plan for so many rows.
@@ -113,6 +116,10 @@ impl Model for TractModel {
 
     fn order_dependent(&self) -> Vec<String> {
         self.order_dependent.clone()
+    }
+
+    fn class_names(&self) -> ClassNames {
+        self.class_names.clone()
     }
 
     fn plan(&self, rows: Option<usize>) -> Result<Arc<dyn Plan>, LoadError> {

@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+use prost_types::{ListValue, Value, value::Kind};
+
 use crate::{
     protocol::{
         pb::{self, model_metadata_response::TensorMetadata, repository_index_response::ModelIndex},
@@ -28,14 +30,24 @@ pub fn model_metadata(view: &ModelMetadata) -> pb::ModelMetadataResponse {
         name: spec.name.to_string(),
         datatype: spec.dtype.as_str().to_owned(),
         shape: spec.wire_shape(),
+        class_names: None,
+    };
+    let output = |spec: &TensorSpec| TensorMetadata {
+        class_names: view.class_names.get(&*spec.name).map(|names| list(names)),
+        ..tensor(spec)
     };
     pb::ModelMetadataResponse {
         name: view.name.to_string(),
         versions: view.versions.iter().map(ToString::to_string).collect(),
         platform: view.platform.to_owned(),
         inputs: view.signature.inputs.iter().map(tensor).collect(),
-        outputs: view.signature.outputs.iter().map(tensor).collect(),
+        outputs: view.signature.outputs.iter().map(output).collect(),
     }
+}
+
+fn list(names: &[Box<str>]) -> ListValue {
+    let values = names.iter().map(|name| Value { kind: Some(Kind::StringValue(name.to_string())) });
+    ListValue { values: values.collect() }
 }
 
 /// Whether a model answers; a name that nothing has is not ready either.
@@ -195,10 +207,12 @@ mod tests {
             versions: vec!["1".into(), "2".into()],
             platform: "onnx_onnxv1",
             signature: Arc::new(signature),
+            class_names: Arc::new([("y".into(), vec!["no".into(), "yes".into()])].into()),
         };
         let message = model_metadata(&view);
         assert_eq!((&*message.platform, message.versions.join(",")), ("onnx_onnxv1", "1,2".to_owned()));
         assert_eq!((&*message.inputs[0].datatype, &message.inputs[0].shape[..]), ("BYTES", &[-1, 4][..]));
-        assert_eq!(message.outputs[0].name, "y");
+        assert_eq!((&*message.outputs[0].name, &message.inputs[0].class_names), ("y", &None));
+        assert_eq!(message.outputs[0].class_names, Some(list(&["no".into(), "yes".into()])));
     }
 }

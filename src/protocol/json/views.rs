@@ -215,11 +215,12 @@ mod tests {
             versions: vec!["3".into()],
             platform: "onnx_onnxv1",
             signature: view.signature,
+            class_names: std::sync::Arc::new([("label".into(), vec!["no".into(), "yes".into()])].into()),
         };
         let want = json!({
             "name": "iris", "versions": ["3"], "platform": "onnx_onnxv1",
             "inputs": [{ "name": "x", "datatype": "FP32", "shape": [-1, 4] }],
-            "outputs": [{ "name": "label", "datatype": "INT64", "shape": [-1] }],
+            "outputs": [{ "name": "label", "datatype": "INT64", "shape": [-1], "class_names": ["no", "yes"] }],
         });
         assert_eq!(parsed(model_metadata(&model)), want);
         let line = |state, reason: &str| IndexEntry {
