@@ -74,6 +74,7 @@ impl Bench {
             id,
             signature,
             spec: Arc::new(ModelSpec::default()),
+            classes: Default::default(),
             engine: "fake",
             selection: Arc::default(),
             digest: "".into(),
