@@ -1,71 +1,27 @@
 //! The parts in which threads meet, under a checker that runs them in thousands of orders: the very files of the program,
-//! compiled once more with the checker's locks.
+//! compiled once more with the checker's locks. What they meet about (servables, jobs, I/O threads) is there in the plainest form.
 
-mod sync {
-    //! The checker's locks with the interface of the program's.
+#[path = "checked_sync.rs"]
+mod sync;
 
-    use std::time::Instant;
-
-    pub(crate) use shuttle::sync::{Arc, atomic};
-    use shuttle::sync::{Condvar as Inner, Mutex as Lock, MutexGuard};
-
-    #[derive(Debug, Default)]
-    pub(crate) struct Mutex<T>(Lock<T>);
-
-    #[derive(Debug)]
-    pub(crate) struct Guard<'a, T>(Option<MutexGuard<'a, T>>);
-
-    impl<T> Mutex<T> {
-        pub(crate) fn new(value: T) -> Self {
-            Self(Lock::new(value))
-        }
-
-        pub(crate) fn lock(&self) -> Guard<'_, T> {
-            Guard(Some(self.0.lock().unwrap()))
-        }
-    }
-
-    impl<T> std::ops::Deref for Guard<'_, T> {
-        type Target = T;
-
-        fn deref(&self) -> &T {
-            self.0.as_ref().unwrap()
-        }
-    }
-
-    impl<T> std::ops::DerefMut for Guard<'_, T> {
-        fn deref_mut(&mut self) -> &mut T {
-            self.0.as_mut().unwrap()
-        }
-    }
-
-    #[derive(Debug, Default)]
-    pub(crate) struct Condvar(Inner);
-
-    impl Condvar {
-        pub(crate) fn wait<T>(&self, guard: &mut Guard<'_, T>) {
-            guard.0 = Some(self.0.wait(guard.0.take().unwrap()).unwrap());
-        }
-
-        /// False: time does not pass here, and whoever waits for it has to be woken.
-        pub(crate) fn wait_until<T>(&self, guard: &mut Guard<'_, T>, _until: Instant) -> bool {
-            self.wait(guard);
-            false
-        }
-
-        pub(crate) fn notify_one(&self) {
-            self.0.notify_one();
-        }
-
-        pub(crate) fn notify_all(&self) {
-            self.0.notify_all();
-        }
-    }
-}
-
+#[path = "circuit.rs"]
+#[expect(clippy::duplicate_mod, dead_code, unreachable_pub, reason = "compiled once more, with the checker's locks")]
+mod circuit;
+#[path = "hand.rs"]
+#[expect(clippy::duplicate_mod, reason = "compiled once more, with the checker's locks")]
+mod hand;
+#[path = "local.rs"]
+#[expect(clippy::duplicate_mod, reason = "compiled once more, with the checker's locks")]
+mod local;
+#[path = "mailbox.rs"]
+#[expect(clippy::duplicate_mod, reason = "compiled once more, with the checker's locks")]
+mod mailbox;
 #[path = "meeting.rs"]
 #[expect(clippy::duplicate_mod, reason = "compiled once more, with the checker's locks")]
 mod meeting;
+#[path = "pool.rs"]
+#[expect(clippy::duplicate_mod, dead_code, reason = "compiled once more, with the checker's locks")]
+mod pool;
 #[path = "promise.rs"]
 #[expect(clippy::duplicate_mod, reason = "compiled once more, with the checker's locks")]
 mod promise;
@@ -73,9 +29,21 @@ mod promise;
 #[expect(clippy::duplicate_mod, reason = "compiled once more, with the checker's locks")]
 mod room;
 
+#[path = "checked_core.rs"]
+mod core;
+#[path = "checked_home.rs"]
+mod home;
+#[path = "checked_job.rs"]
+mod job;
+#[path = "checked_lanes.rs"]
+mod lanes;
+
 use std::collections::VecDeque;
 
 use shuttle::thread;
+
+// What is pure, or of no interest here.
+use super::{admission, load, policy, queue, sessions};
 
 use self::{
     meeting::{Found, Meeting},

@@ -13,10 +13,9 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::job::Finished;
+use super::{job::Finished, mailbox::Mailbox};
 
 thread_local! {
     static CURRENT: RefCell<Option<Arc<Home>>> = const { RefCell::new(None) };
@@ -27,8 +26,7 @@ thread_local! {
 pub struct Home {
     index: Index,
     tracker: TaskTracker,
-    mail: Mutex<Vec<Finished>>,
-    arrived: Notify,
+    mail: Mailbox<Finished>,
     /// What the next batches of everybody who waits here take together, in nanoseconds. Only this thread writes it.
     turns: AtomicU64,
     guests: Guests,
@@ -140,8 +138,7 @@ impl Home {
         let home = Arc::new(Self {
             index,
             tracker: tracker.clone(),
-            mail: Mutex::default(),
-            arrived: Notify::new(),
+            mail: Mailbox::default(),
             turns: AtomicU64::new(0),
             guests: Guests::default(),
         });
@@ -149,7 +146,7 @@ impl Home {
         tracker.spawn(async move {
             loop {
                 tokio::select! {
-                    () = home.arrived.notified() => home.deliver(),
+                    () = home.mail.rung() => home.deliver(),
                     () = stop.cancelled() => break,
                 }
             }
@@ -190,8 +187,7 @@ impl Home {
     }
 
     fn deliver(&self) {
-        let mail = std::mem::take(&mut *self.mail.lock());
-        mail.into_iter().for_each(Finished::deliver);
+        self.mail.take().into_iter().for_each(Finished::deliver);
     }
 }
 
@@ -203,7 +199,7 @@ pub(crate) fn send_home(finished: Vec<Finished>) {
             None => answer.deliver(),
             Some(home) => {
                 let home = Arc::clone(home);
-                home.mail.lock().push(answer);
+                home.mail.put(answer);
                 if !homes.iter().any(|known| Arc::ptr_eq(known, &home)) {
                     homes.push(home);
                 }
@@ -211,7 +207,7 @@ pub(crate) fn send_home(finished: Vec<Finished>) {
         }
     }
     for home in homes {
-        home.arrived.notify_one();
+        home.mail.ring();
     }
 }
 

@@ -13,8 +13,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
-
 use super::{
     admission::Place,
     core::Core,
@@ -22,6 +20,7 @@ use super::{
     job::{Finished, Job},
     queue::Queue,
     sessions::Sessions,
+    sync::Mutex,
 };
 use crate::types::nanos;
 

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `lane`, `admission`, `room` | the way in: whether a request may wait, and how many may |
 //! | `queue`, `taking` | what waits, and which of it makes up the next batch (pure) |
-//! | `local`, `home` | the local lane, and the way back to an I/O thread |
+//! | `local`, `home`, `mailbox` | the local lane, and the way back to an I/O thread |
 //! | `pool`, `hand`, `policy`, `load`, `meeting` | the pool lane: whose turn it is (pure), what it looks like from outside, who is woken |
 //! | `worker`, `watchdog`, `promise` | those who run its batches, those who watch them, and who answers when both could |
 //! | `core`, `batch`, `job`, `sessions` | one servable, and the execution of a batch |
@@ -33,6 +33,7 @@ mod lane;
 mod ledger;
 mod load;
 mod local;
+mod mailbox;
 mod meeting;
 mod plans;
 mod policy;
@@ -50,6 +51,8 @@ mod worker;
 
 #[cfg(test)]
 mod checked;
+#[cfg(test)]
+mod circuit_tests;
 #[cfg(test)]
 mod last_look_tests;
 #[cfg(test)]

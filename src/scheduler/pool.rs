@@ -121,7 +121,7 @@ impl Pool {
         let left = self.meeting.change(|state| {
             let left = state.empty(key);
             self.load.publish(&state.sight());
-            (left, false)
+            (left, state.stopping)
         });
         left.iter().for_each(|job| job.count_refusal());
         refuse(left, error);
@@ -157,7 +157,8 @@ impl Pool {
             let gone = state.lanes.get_mut(&key).map(|lane| lane.queue.purge());
             state.settle(key);
             self.load.publish(&state.sight());
-            (gone, false)
+            // With the last of what waited, workers may end.
+            (gone, state.stopping)
         });
         drop(gone);
     }
@@ -180,7 +181,7 @@ impl Pool {
                     }
                     None => Found::Nothing(Some(now)),
                 },
-                _ if state.stopping && state.ready.is_empty() => Found::Work { work: Assignment::Stop, more: false },
+                _ if state.stopping && state.ready.is_empty() => Found::Work { work: Assignment::Stop, more: true },
                 Pick::Wait(until) => state.rest(worker.index, Some(until)),
                 Pick::Idle => state.rest(worker.index, None),
             }
@@ -194,7 +195,7 @@ impl Pool {
             let stays = state.release(worker, now);
             self.load.publish(&state.sight());
             // A servable that had all the batches it may have at once may have another.
-            (stays, !state.ready.is_empty())
+            (stays, state.stopping || !state.ready.is_empty())
         })
     }
 
@@ -203,7 +204,9 @@ impl Pool {
         self.meeting.change(|state| {
             let stuck: Vec<Stuck> = (0..state.hands.len()).filter_map(|index| state.give_up(index, now)).collect();
             self.load.publish(&state.sight());
-            (stuck, false)
+            // As after a batch that has ended.
+            let call = !stuck.is_empty() && (state.stopping || !state.ready.is_empty());
+            (stuck, call)
         })
     }
 
