@@ -32,26 +32,30 @@ def tensor(record):
     return np.frombuffer(bytes.fromhex(record["data"]), DTYPES[record["datatype"]]).reshape(record["shape"])
 
 
-def difference(ours, theirs):
-    """What differs; None when nothing does. `close` marks labels of rows whose two best scores are as good as equal."""
-    if isinstance(theirs, list):
-        return None  # maps, which Weir answers as their tensors
-    theirs = np.asarray(theirs)
+def equal(ours, theirs):
+    """Which elements are the same; a text when types or shapes already differ."""
     if list(ours.shape) != list(theirs.shape):
         return f"shape {list(ours.shape)}, theirs {list(theirs.shape)}"
     if theirs.dtype.kind in "OUS":
-        same = np.array([str(a) == str(b) for a, b in zip(ours.ravel(), theirs.ravel())], bool)
-    elif theirs.dtype.kind == "f":
+        return np.array([str(a) == str(b) for a, b in zip(ours.ravel(), theirs.ravel())], bool)
+    if theirs.dtype.kind == "f":
         limit = TOLERANCE.get(theirs.dtype, 1e-4)
         if ours.dtype.kind != "f":
             return f"{ours.dtype}, theirs {theirs.dtype}"
         a, b = ours.astype(np.float64).ravel(), theirs.astype(np.float64).ravel()
         with np.errstate(all="ignore"):
-            same = (np.abs(a - b) <= limit + limit * np.abs(b)) | (a == b) | (np.isnan(a) & np.isnan(b))
-    else:
-        if ours.dtype != theirs.dtype:
-            return f"{ours.dtype}, theirs {theirs.dtype}"
-        same = (ours == theirs).ravel()
+            return (np.abs(a - b) <= limit + limit * np.abs(b)) | (a == b) | (np.isnan(a) & np.isnan(b))
+    return (ours == theirs).ravel() if ours.dtype == theirs.dtype else f"{ours.dtype}, theirs {theirs.dtype}"
+
+
+def difference(ours, theirs):
+    """What differs; None when nothing does."""
+    if isinstance(theirs, list):
+        return None  # maps, which Weir answers as their tensors
+    theirs = np.asarray(theirs)
+    same = equal(ours, theirs)
+    if isinstance(same, str):
+        return same
     if same.all():
         return None
     at = int(np.argmin(same))
@@ -198,27 +202,34 @@ def nearer(model, feeds, output, ours, theirs):
     return ours.shape == exact.shape and bool(away(ours) <= away(theirs))
 
 
+def moves(ours, theirs, others):
+    """True when every element of theirs that differs from ours differs from that of some other answer of theirs, too."""
+    apart = [equal(np.asarray(other), theirs) for other in (ours, *others)]
+    if isinstance(apart[0], str):
+        return any(isinstance(same, str) for same in apart[1:])
+    still = [same for same in apart[1:] if not isinstance(same, str)]
+    return len(still) < len(others) or bool((apart[0] | ~np.all(still, axis=0)).all())
+
+
 def excuse(model, feeds, output, ours, theirs):
     """Why a difference says nothing about either engine, if that is so; README.md explains each."""
     if isinstance(theirs, np.ndarray) and theirs.dtype.kind == "i":
         if (theirs == np.iinfo(theirs.dtype).min).any():
             return "no-integer"
-    moved = lambda other: difference(np.asarray(other[output]), theirs) is not None  # noqa: E731
-    if moved(ask(str(model), feeds, optimise=False)):
-        return "divided"
-    for factor in (1 + 1e-5, 1 - 1e-5):
-        near = {name: (value * value.dtype.type(factor) if value.dtype.kind == "f" else value)
-                for name, value in feeds.items()}  # fmt: skip
-        if moved(ask(str(model), near)):
-            return "unstable"
-    if misshapen(model, feeds, output, ours, theirs):
-        return "misshapen"
-    if of_nothing(model, feeds):
-        return "of-nothing"
     if out_of_range(model, feeds):
         return "no-integer"
     if misnumbered(model, feeds, output, ours):
         return "misnumbered"
+    if moves(ours, theirs, [ask(str(model), feeds, optimise=False)[output]]):
+        return "divided"
+    nearby = lambda factor: {name: value * value.dtype.type(factor) if value.dtype.kind == "f" else value
+                             for name, value in feeds.items()}  # fmt: skip
+    if moves(ours, theirs, [ask(str(model), nearby(factor))[output] for factor in (1 + 1e-5, 1 - 1e-5)]):
+        return "unstable"
+    if misshapen(model, feeds, output, ours, theirs):
+        return "misshapen"
+    if of_nothing(model, feeds):
+        return "of-nothing"
     if nearer(model, feeds, output, ours, theirs):
         return "rounded"
     return "not-finite" if beyond_floats(model, feeds) else None
