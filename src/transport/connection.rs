@@ -19,12 +19,10 @@ use http::{Request, Response};
 use hyper::{
     body::Incoming,
     rt::{Read, ReadBufCursor, Write},
+    server::conn::{http1, http2},
     service::service_fn,
 };
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::conn::auto,
-};
+use hyper_util::rt::TokioIo;
 use smallvec::SmallVec;
 use tokio::net::TcpStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -117,23 +115,29 @@ where
 }
 
 /// hyper's settings, made once per I/O thread.
-pub(super) fn builder(limits: &Limits, spawn: Spawn) -> auto::Builder<Spawn> {
-    let mut builder = auto::Builder::new(spawn);
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(limits.http1_buffer.max(8192));
-    builder
-        .http2()
-        .timer(LoopTimer)
-        .keep_alive_interval(limits.ping_interval)
-        .keep_alive_timeout(limits.ping_timeout)
-        .max_concurrent_streams(limits.streams)
-        .initial_stream_window_size(limits.stream_window)
-        .initial_connection_window_size(limits.connection_window)
-        .max_frame_size(limits.frame)
-        .max_header_list_size(limits.header_bytes)
-        // Resets are cheap for the sender and dear for us: past these a connection is closed.
-        .max_pending_accept_reset_streams(64)
-        .max_local_error_reset_streams(256);
-    builder
+pub(super) struct Protocols {
+    http1: http1::Builder,
+    http2: http2::Builder<Spawn>,
+}
+
+impl Protocols {
+    pub(super) fn new(limits: &Limits, spawn: Spawn) -> Self {
+        let (mut http1, mut http2) = (http1::Builder::new(), http2::Builder::new(spawn));
+        http1.header_read_timeout(None).max_buf_size(limits.http1_buffer.max(8192));
+        http2
+            .timer(LoopTimer)
+            .keep_alive_interval(limits.ping_interval)
+            .keep_alive_timeout(limits.ping_timeout)
+            .max_concurrent_streams(limits.streams)
+            .initial_stream_window_size(limits.stream_window)
+            .initial_connection_window_size(limits.connection_window)
+            .max_frame_size(limits.frame)
+            .max_header_list_size(limits.header_bytes)
+            // Resets are cheap for the sender and dear for us: past these a connection is closed.
+            .max_pending_accept_reset_streams(64)
+            .max_local_error_reset_streams(256);
+        Self { http1, http2 }
+    }
 }
 
 /// Waits for the first bytes, without taking them. `None` when there is nobody to serve, or no time left to.
@@ -163,7 +167,7 @@ async fn greeting(stream: &TcpStream, patience: Duration, pulse: &Pulse) -> Opti
 /// Serves a connection until it ends or is told to. `patience` is how long it may stay silent at first.
 pub(super) async fn serve<H: Handler>(
     (stream, peer): (TcpStream, SocketAddr),
-    builder: &auto::Builder<Spawn>,
+    protocols: &Protocols,
     handler: H,
     pulse: Arc<Pulse>,
     patience: Duration,
@@ -176,29 +180,47 @@ pub(super) async fn serve<H: Handler>(
         let guard = Some(signs.begin());
         Serving { answer: handler.call(request, peer), guard }
     });
-    let mut connection = pin!(builder.serve_connection(io, service));
+    let end = match speaks {
+        Speaks::Http1 => {
+            let connection = protocols.http1.serve_connection(io, service);
+            follow(connection, http1::Connection::graceful_shutdown, &pulse).await
+        }
+        Speaks::Http2 => {
+            let connection = protocols.http2.serve_connection(io, service);
+            follow(connection, http2::Connection::graceful_shutdown, &pulse).await
+        }
+    };
+    if let Err(error) = end {
+        tracing::debug!(%peer, %error, "connection ended");
+    }
+}
+
+/// Runs a connection until it ends or is told to. `finish` has it end by itself when it has answered what it has taken.
+async fn follow<C: Future<Output = hyper::Result<()>>>(
+    connection: C,
+    finish: fn(Pin<&mut C>),
+    pulse: &Pulse,
+) -> hyper::Result<()> {
+    let mut connection = pin!(connection);
     let mut finishing = false;
-    let end = poll_fn(|cx| {
+    poll_fn(|cx| {
         tick();
         loop {
             // First the connection: what has arrived already is served even if the order to finish came with it.
             if let Poll::Ready(end) = connection.as_mut().poll(cx) {
-                return Poll::Ready(Some(end));
+                return Poll::Ready(end);
             }
             match pulse.order(cx.waker()) {
-                Order::Abort => return Poll::Ready(None),
+                Order::Abort => return Poll::Ready(Ok(())),
                 Order::Finish if !finishing => {
                     finishing = true;
-                    connection.as_mut().graceful_shutdown();
+                    finish(connection.as_mut());
                 }
                 Order::Serve | Order::Finish => return Poll::Pending,
             }
         }
     })
-    .await;
-    if let Some(Err(error)) = end {
-        tracing::debug!(%peer, %error, "connection ended");
-    }
+    .await
 }
 
 /// A socket whose reads and writes are counted.

@@ -9,12 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hyper_util::server::conn::auto;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    connection::{self, Handler, Spawn},
+    connection::{self, Handler, Protocols, Spawn},
     limits::Limits,
     pulse::{Order, Pulse},
     spin::spin,
@@ -83,12 +82,12 @@ impl<H: Handler> IoThread<H> {
         if !self.limits.poll_spin.is_zero() {
             self.tracker.spawn(spin(self.limits.poll_spin, gone.clone()));
         }
-        let builder = Arc::new(connection::builder(&self.limits, Spawn(self.tracker.clone())));
+        let protocols = Arc::new(Protocols::new(&self.limits, Spawn(self.tracker.clone())));
         let mut look = ticks(self.limits.pace());
         loop {
             tokio::select! {
                 accepted = inbox.recv() => match accepted {
-                    Some(accepted) => _ = self.admit(accepted, &builder),
+                    Some(accepted) => _ = self.admit(accepted, &protocols),
                     None => break,
                 },
                 _ = look.tick() => self.look(|watch, limits, now| watch.judge(limits, now)),
@@ -96,7 +95,7 @@ impl<H: Handler> IoThread<H> {
                 moved = phase.changed() => if moved.is_err() || *phase.borrow() > Phase::Serving { break },
             }
         }
-        let aborted = self.finish(inbox, &builder, phase).await;
+        let aborted = self.finish(inbox, &protocols, phase).await;
         gone.cancel();
         self.tracker.close();
         // Past this the runtime is dropped, and what is left with it.
@@ -104,15 +103,15 @@ impl<H: Handler> IoThread<H> {
         aborted
     }
 
-    fn admit(&mut self, accepted: Accepted, builder: &Arc<auto::Builder<Spawn>>) -> Option<&Watch> {
+    fn admit(&mut self, accepted: Accepted, protocols: &Arc<Protocols>) -> Option<&Watch> {
         let Accepted { stream, peer, permit } = accepted;
         let stream = tokio::net::TcpStream::from_std(stream).ok()?;
         let pulse = Pulse::here();
         self.connections.push(Watch::new(Arc::clone(&pulse), Instant::now()));
-        let (builder, handler, patience) = (Arc::clone(builder), self.handler.clone(), self.limits.first_bytes);
+        let (protocols, handler, patience) = (Arc::clone(protocols), self.handler.clone(), self.limits.first_bytes);
         self.tracker.spawn(async move {
             let _permit = permit;
-            connection::serve((stream, peer), &builder, handler, pulse, patience).await;
+            connection::serve((stream, peer), &protocols, handler, pulse, patience).await;
         });
         self.connections.last()
     }
@@ -131,7 +130,7 @@ impl<H: Handler> IoThread<H> {
     async fn finish(
         &mut self,
         mut inbox: mpsc::Receiver<Accepted>,
-        builder: &Arc<auto::Builder<Spawn>>,
+        protocols: &Arc<Protocols>,
         mut phase: watch::Receiver<Phase>,
     ) -> usize {
         let mut look = ticks(LOOK_DRAINING);
@@ -142,7 +141,7 @@ impl<H: Handler> IoThread<H> {
             }
             tokio::select! {
                 accepted = inbox.recv(), if more => match accepted {
-                    Some(accepted) => _ = self.admit(accepted, builder).map(|watch| watch.pulse().give(Order::Finish)),
+                    Some(accepted) => _ = self.admit(accepted, protocols).map(|watch| watch.pulse().give(Order::Finish)),
                     None => more = false,
                 },
                 _ = look.tick() => self.look(|watch, limits, now| watch.judge_draining(limits, began, now)),

@@ -94,6 +94,7 @@ mod tests {
         let gone = CancellationToken::new();
         let mut spinning = Spinning::new(Duration::from_micros(50), &gone);
         tick();
+        assert_eq!(spinning.step().await, (false, true));
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(spinning.step().await, (false, false));
         let before = spinning.woken.0.load(Relaxed);

@@ -1,7 +1,7 @@
 //! hyper's clock and timers on an I/O thread. hyper notes the time of every frame and looks at its keep-alive timer before every
 //! request; that each of them reads a clock, and that a timer is told anew whom to wake, costs more than the bookkeeping. Here
-//! the time is that of the connection's last turn, which is exact enough for pings every few seconds, and a timer that is far
-//! from its end is not asked. Used by `connection`, and by `spin`, which waits for the next turn.
+//! a connection's turn has one time, which is exact enough for pings every few seconds and is read only if somebody asks, and a
+//! timer that is far from its end is not asked. Used by `connection`, and by `spin`, which waits for the next turn.
 
 use std::{
     cell::Cell,
@@ -15,7 +15,7 @@ use hyper::rt::{Sleep, Timer};
 use tokio::time::Instant as Moment;
 
 thread_local! {
-    /// When a connection of this thread last had its turn.
+    /// When a connection of this thread last had its turn; `None` until somebody asks.
     static NOW: Cell<Option<Instant>> = const { Cell::new(None) };
     /// Who waits for the next turn.
     static WAITS: Cell<Option<Waker>> = const { Cell::new(None) };
@@ -26,7 +26,7 @@ const CLOSE: Duration = Duration::from_millis(50);
 
 /// A connection has its turn.
 pub(super) fn tick() {
-    NOW.set(Some(Moment::now().into_std()));
+    NOW.set(None);
     if let Some(waker) = WAITS.take() {
         waker.wake();
     }
@@ -47,12 +47,16 @@ pub(super) async fn next_turn() {
 
 /// How long ago the last turn was.
 pub(super) fn since_turn() -> Duration {
-    NOW.get().map_or(Duration::MAX, |last| Moment::now().into_std().saturating_duration_since(last))
+    Moment::now().into_std().saturating_duration_since(now())
 }
 
-/// The time of the last turn.
+/// The time of the last turn: that at which it was first asked for.
 fn now() -> Instant {
-    NOW.get().unwrap_or_else(|| Moment::now().into_std())
+    NOW.get().unwrap_or_else(|| {
+        let now = Moment::now().into_std();
+        NOW.set(Some(now));
+        now
+    })
 }
 
 /// Timers of the calling thread's runtime, by the time of the last turn.
