@@ -84,9 +84,7 @@ impl Ticket<'_> {
     }
 
     fn close(&mut self, error: Option<ErrorCode>, now: Instant) {
-        if self.inflight.take().is_none() {
-            return;
-        }
+        self.inflight = None;
         let took = now - self.received;
         let failed = error.is_some();
         match (&self.callable, &self.refused) {
@@ -110,7 +108,9 @@ impl Ticket<'_> {
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        self.close(Some(ErrorCode::Cancelled), Instant::now());
+        if self.inflight.is_some() {
+            self.close(Some(ErrorCode::Cancelled), Instant::now());
+        }
     }
 }
 

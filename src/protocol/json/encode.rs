@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use serde::Serialize;
+use smallvec::SmallVec;
 
 use crate::{
     protocol::{ReplyForm, raw},
@@ -33,7 +34,7 @@ pub struct EncodedBody {
 /// # Errors
 /// `InvalidArgument` when an output that has no JSON form (FP16, BF16, BYTES that are not UTF-8) is not wanted as binary.
 pub fn encode(response: &InferResponse, form: &ReplyForm) -> Result<EncodedBody, Error> {
-    let is_raw: Vec<bool> = response.outputs.iter().map(|output| form.is_raw_output(&output.name)).collect();
+    let is_raw: SmallVec<[bool; 4]> = response.outputs.iter().map(|output| form.is_raw_output(&output.name)).collect();
     let outputs = || response.outputs.iter().zip(is_raw.iter().copied());
     let blobs: usize = outputs().filter(|(_, raw)| *raw).map(|(output, _)| raw::encoded_len(&output.tensor)).sum();
     let texts: usize = outputs().filter(|(_, raw)| !*raw).map(|(output, _)| text_len(&output.tensor)).sum();
