@@ -10,12 +10,11 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::given::{Given, Known};
 use crate::types::{Error, Headers};
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
-const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("request-timeout-ms");
+const REQUEST_ID: HeaderName = Known::RequestId.name();
+const TRACEPARENT: HeaderName = Known::Traceparent.name();
 
 /// The longest request id that is echoed.
 const MAX_REQUEST_ID: usize = 128;
@@ -31,8 +30,14 @@ pub(super) struct Echo {
 
 impl Echo {
     pub(super) fn of(headers: &HeaderMap) -> Self {
-        let request_id = headers.get(REQUEST_ID).filter(|id| is_request_id(id.as_bytes())).cloned();
-        let traceparent = headers.get(TRACEPARENT).filter(|parent| is_traceparent(parent.as_bytes())).cloned();
+        Self::given(headers, Given::of(headers))
+    }
+
+    /// The same where it is known what the headers have.
+    pub(super) fn given(headers: &HeaderMap, given: Given) -> Self {
+        let request_id = given.get(headers, Known::RequestId).filter(|id| is_request_id(id.as_bytes()));
+        let traceparent = given.get(headers, Known::Traceparent).filter(|parent| is_traceparent(parent.as_bytes()));
+        let (request_id, traceparent) = (request_id.cloned(), traceparent.cloned());
         Self { request_id, traceparent }
     }
 
@@ -85,8 +90,11 @@ fn is_traceparent(text: &[u8]) -> bool {
 ///
 /// # Errors
 /// `InvalidArgument` when the header does not have the form `[0-9]{1,8}[HMSmun]`.
-pub(super) fn grpc_deadline(headers: &HeaderMap, now: impl FnOnce() -> Instant) -> Result<Option<Instant>, Error> {
-    let Some(value) = headers.get(GRPC_TIMEOUT) else { return Ok(None) };
+pub(super) fn grpc_deadline(
+    header: Option<&HeaderValue>,
+    now: impl FnOnce() -> Instant,
+) -> Result<Option<Instant>, Error> {
+    let Some(value) = header else { return Ok(None) };
     let bad = || Error::expected("grpc-timeout", "[0-9]{1,8}[HMSmun]", format_args!("'{}'", shown(value)));
     let (unit, digits) = value.as_bytes().split_last().ok_or_else(bad)?;
     let amount = number(digits, 8).ok_or_else(bad)?;
@@ -106,8 +114,11 @@ pub(super) fn grpc_deadline(headers: &HeaderMap, now: impl FnOnce() -> Instant) 
 ///
 /// # Errors
 /// `InvalidArgument` when the header is not a number of milliseconds.
-pub(super) fn http_deadline(headers: &HeaderMap, now: impl FnOnce() -> Instant) -> Result<Option<Instant>, Error> {
-    let Some(value) = headers.get(REQUEST_TIMEOUT) else { return Ok(None) };
+pub(super) fn http_deadline(
+    header: Option<&HeaderValue>,
+    now: impl FnOnce() -> Instant,
+) -> Result<Option<Instant>, Error> {
+    let Some(value) = header else { return Ok(None) };
     let ms = number(value.as_bytes(), 15).ok_or_else(|| {
         Error::expected("request-timeout-ms", "a number of milliseconds", format_args!("'{}'", shown(value)))
     })?;
@@ -175,8 +186,10 @@ mod tests {
     #[test]
     fn grpc_timeouts() {
         let now = Instant::now();
-        let read = |text: &str| grpc_deadline(&headers(GRPC_TIMEOUT, text), || now).map(|at| at.map(|at| at - now));
-        assert_eq!(grpc_deadline(&HeaderMap::new(), || now), Ok(None));
+        let read = |text: &str| {
+            grpc_deadline(Some(&HeaderValue::from_str(text).unwrap()), || now).map(|at| at.map(|at| at - now))
+        };
+        assert_eq!(grpc_deadline(None, || now), Ok(None));
         for (text, want) in [
             ("2H", Duration::from_secs(7200)),
             ("3M", Duration::from_secs(180)),
@@ -197,7 +210,9 @@ mod tests {
     #[test]
     fn http_timeouts() {
         let now = Instant::now();
-        let read = |text: &str| http_deadline(&headers(REQUEST_TIMEOUT, text), || now).map(|at| at.map(|at| at - now));
+        let read = |text: &str| {
+            http_deadline(Some(&HeaderValue::from_str(text).unwrap()), || now).map(|at| at.map(|at| at - now))
+        };
         assert_eq!(read("250"), Ok(Some(Duration::from_millis(250))));
         assert_eq!(read("999999999999999"), Ok(Some(FAR)));
         for bad in ["", "-1", "1s", "1e3", "9999999999999999"] {

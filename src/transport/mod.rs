@@ -5,6 +5,7 @@ mod body;
 mod budget;
 mod coding;
 mod connection;
+mod given;
 mod grpc;
 mod http;
 mod infer;

@@ -8,13 +8,13 @@ use crate::{
     transport::{
         budget::Share,
         coding::{Coding, compress, decompress},
+        given::{Given, Known},
         intake::Intake,
     },
     types::{Error, ErrorCode},
 };
 
-const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
-const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+const GRPC_ENCODING: HeaderName = Known::GrpcEncoding.name();
 
 /// Compressed flag and length.
 pub(super) const PREFIX: usize = 5;
@@ -32,9 +32,9 @@ pub(super) struct Codings {
 impl Codings {
     /// # Errors
     /// `Unimplemented` for a compression that is not known.
-    pub(super) fn of(headers: &HeaderMap) -> Result<Self, Error> {
-        let Some(given) = headers.get(GRPC_ENCODING) else { return Ok(Self::default()) };
-        let token = given.to_str().unwrap_or("?");
+    pub(super) fn of(headers: &HeaderMap, given: Given) -> Result<Self, Error> {
+        let Some(named) = given.get(headers, Known::GrpcEncoding) else { return Ok(Self::default()) };
+        let token = named.to_str().unwrap_or("?");
         if token.eq_ignore_ascii_case("identity") {
             return Ok(Self::default());
         }
@@ -42,7 +42,8 @@ impl Codings {
             let text = format!("grpc-encoding: expected identity, gzip or deflate, got '{token}'");
             return Err(Error::new(ErrorCode::Unimplemented, text));
         };
-        let accepted = headers.get(GRPC_ACCEPT_ENCODING).and_then(|list| list.to_str().ok()).unwrap_or_default();
+        let accepted =
+            given.get(headers, Known::GrpcAcceptEncoding).and_then(|list| list.to_str().ok()).unwrap_or_default();
         let answer = accepted.split(',').any(|token| Coding::parse(token) == Some(coding)).then_some(coding);
         Ok(Self { request: Some(coding), answer })
     }
@@ -184,8 +185,8 @@ mod tests {
         let codings = |request: &str, accept: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(GRPC_ENCODING, request.parse().unwrap());
-            headers.insert(GRPC_ACCEPT_ENCODING, accept.parse().unwrap());
-            Codings::of(&headers).map(|codings| (codings.request, codings.answer))
+            headers.insert(Known::GrpcAcceptEncoding.name(), accept.parse().unwrap());
+            Codings::of(&headers, Given::of(&headers)).map(|codings| (codings.request, codings.answer))
         };
         assert_eq!(codings("identity", "identity, deflate, gzip"), Ok((None, None)));
         assert_eq!(codings("gzip", "identity, deflate, gzip"), Ok((Some(Coding::Gzip), Some(Coding::Gzip))));

@@ -13,6 +13,7 @@ use crate::{
     transport::{
         body::Body,
         budget::Share,
+        given::{Given, Known},
         intake::{Intake, Refused},
         middleware::{Echo, grpc_deadline},
     },
@@ -34,8 +35,9 @@ impl Call {
     /// # Errors
     /// `InvalidArgument` for a bad `grpc-timeout`, `Unimplemented` for an unknown compression.
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, Error> {
-        let deadline = grpc_deadline(headers, Instant::now)?;
-        Ok(Self { echo: Echo::of(headers), deadline, codings: Codings::of(headers)? })
+        let given = Given::of(headers);
+        let deadline = grpc_deadline(given.get(headers, Known::GrpcTimeout), Instant::now)?;
+        Ok(Self { echo: Echo::given(headers, given), deadline, codings: Codings::of(headers, given)? })
     }
 
     /// Reads the message's bytes; parsing them is part of what is measured as decoding. The share is to be held as long as

@@ -9,6 +9,7 @@ use crate::{
     transport::{
         budget::Share,
         coding::{Coding, compress, decompress},
+        given::{Given, Known},
         intake::Intake,
     },
     types::Error,
@@ -23,10 +24,10 @@ const WORTH_COMPRESSING: usize = 1024;
 /// Everything that a body can be refused for.
 pub(in crate::transport) async fn take(
     intake: &Intake,
-    headers: &HeaderMap,
+    (headers, given): (&HeaderMap, Given),
     body: Incoming,
 ) -> Result<(Bytes, Share), Failed> {
-    let coding = coding(headers)?;
+    let coding = if given.has(Known::ContentEncoding) { coding(headers)? } else { None };
     let (mut bytes, mut share) = intake.collect(body, 0, |_| None).await.map_err(Failed::Body)?;
     if let Some(coding) = coding {
         bytes = decompress(coding, &bytes, intake, &mut share).await?;

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
+use http::{HeaderMap, HeaderValue, Response, header};
 use hyper::body::Incoming;
 
 use super::{
@@ -16,6 +16,7 @@ use crate::{
     protocol::json::{self, EncodedBody, InferBody},
     transport::{
         body::Body,
+        given::{Given, Known},
         infer::{self, Begun, Done, Origin},
         middleware::http_deadline,
         service::Shared,
@@ -23,25 +24,23 @@ use crate::{
     types::{Error, Protocol, VersionRef},
 };
 
-const HEADER_LENGTH: HeaderName = HeaderName::from_static(json::HEADER_LENGTH);
-
 /// Answers a prediction request.
 pub(super) async fn answer(
     shared: &Shared,
     target: Target<'_>,
-    headers: HeaderMap,
+    (headers, given): (HeaderMap, Given),
     body: Incoming,
 ) -> Result<Response<Body>, Failed> {
     let taken = async {
-        let deadline = http_deadline(&headers, Instant::now)?;
-        Ok((deadline, take(&shared.options.intake, &headers, body).await?))
+        let deadline = http_deadline(given.get(&headers, Known::RequestTimeout), Instant::now)?;
+        Ok((deadline, take(&shared.options.intake, (&headers, given), body).await?))
     };
     let (deadline, (bytes, share)) = taken.await.inspect_err(|failed: &Failed| {
         infer::refuse(&shared.gateway, Protocol::Http, &target.name, failed.error());
     })?;
-    let accepts = headers.get(header::ACCEPT_ENCODING).cloned();
-    let length =
-        headers.get(&HEADER_LENGTH).map(|value| json::header_length(value.as_bytes(), bytes.len())).transpose();
+    let accepts = given.get(&headers, Known::AcceptEncoding).cloned();
+    let length = given.get(&headers, Known::JsonLength);
+    let length = length.map(|value| json::header_length(value.as_bytes(), bytes.len())).transpose();
     let origin = Origin { protocol: Protocol::Http, deadline, headers };
     let begun = begin(&shared.gateway, &target, &bytes, length, origin)?;
     drop(bytes);
@@ -81,7 +80,7 @@ fn write(done: Done<EncodedBody>, accepts: Option<&HeaderValue>) -> Response<Bod
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     if let Some(length) = header_len {
-        headers.insert(HEADER_LENGTH, HeaderValue::from(length));
+        headers.insert(Known::JsonLength.name(), HeaderValue::from(length));
     }
     infer::parameter_headers(&done.params, headers);
     let body = compressed(accepts, body, headers);

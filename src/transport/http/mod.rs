@@ -19,7 +19,7 @@ use self::{
     reply::{Failed, allows, json, not_allowed, not_found},
     route::{Aspect, Route, parse},
 };
-use super::{body::Body, middleware::Echo, policy::Action, service::Shared};
+use super::{body::Body, given::Given, middleware::Echo, policy::Action, service::Shared};
 use crate::protocol::json::views;
 pub(super) use reply::refusal;
 
@@ -27,14 +27,15 @@ pub(super) use reply::refusal;
 pub(super) async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
     let shared = &*shared;
     let (parts, body) = request.into_parts();
-    let mut echo = Echo::of(&parts.headers);
+    let given = Given::of(&parts.headers);
+    let mut echo = Echo::given(&parts.headers, given);
     let is_head = parts.method == Method::HEAD;
     let outcome = match parse(parts.uri.path()) {
         None => Ok(not_found()),
         Some(route) if !allows(route.methods(), &parts.method) => Ok(not_allowed(route.methods())),
         // The hot path: not boxed.
-        Some(Route::Model(Aspect::Infer, target)) => infer::answer(shared, target, parts.headers, body).await,
-        Some(route) => Box::pin(other(shared, route, &parts.method, &parts.headers, body)).await,
+        Some(Route::Model(Aspect::Infer, target)) => infer::answer(shared, target, (parts.headers, given), body).await,
+        Some(route) => Box::pin(other(shared, route, &parts.method, (&parts.headers, given), body)).await,
     };
     let mut response = outcome.unwrap_or_else(|failed| failed.answer(&mut echo));
     if is_head {
@@ -49,7 +50,7 @@ async fn other(
     shared: &Shared,
     route: Route<'_>,
     method: &Method,
-    headers: &HeaderMap,
+    headers: (&HeaderMap, Given),
     body: Incoming,
 ) -> Result<Response<Body>, Failed> {
     let gateway = &shared.gateway;

@@ -56,6 +56,10 @@ pub(in crate::transport) struct Target<'p> {
 
 /// The question of a path; `None` when there is none.
 pub(in crate::transport) fn parse(path: &str) -> Option<Route<'_>> {
+    // What nearly everybody asks is found without taking the path apart.
+    if let Some((name, "infer")) = path.strip_prefix("/v2/models/").and_then(|rest| rest.split_once('/')) {
+        return model(name, "", &["infer"]);
+    }
     let segments: SmallVec<[&str; 8]> = path.strip_prefix('/')?.split('/').take(9).collect();
     match &segments[..] {
         ["healthz" | "livez"] => Some(Route::Live),

@@ -45,6 +45,7 @@ use self::{
 use super::{
     body::Body,
     connection::{Answering, Handler},
+    given::Given,
     http::{
         body, health,
         reply::{self, json, typed},
@@ -130,7 +131,7 @@ impl Inner {
         decide_ops(self.rules, action, self.guard.look(parts))?;
         let (gateway, name) = (&self.gateway, asked.name(0));
         let (body, _share) = match action {
-            Action::Write => body::take(&self.intake, &parts.headers, body).await?,
+            Action::Write => body::take(&self.intake, (&parts.headers, Given::of(&parts.headers)), body).await?,
             _ => (Bytes::new(), self.intake.budget.share()),
         };
         match asked.topic {
