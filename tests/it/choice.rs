@@ -6,6 +6,7 @@ use weir::engine::onnxruntime::{Absent, open};
 
 use crate::{
     client::Http,
+    engine::forests::misread,
     harness::{PATIENCE, Registry, Weir, repository, until, weir},
 };
 
@@ -100,6 +101,25 @@ async fn every_engine_is_tried_and_operators_see_what_came_of_it() {
     });
     let reloaded = reloaded.await;
     assert_eq!(reloaded["selection"]["engines"].as_array().unwrap().len(), 2, "{reloaded}");
+    assert!(server.stop().await.success());
+}
+
+/// Where the engines read a file differently ONNX Runtime is believed, unless golden answers say otherwise.
+#[tokio::test]
+async fn a_disagreement_is_told_and_golden_answers_settle_it() {
+    let Some(library) = library() else { return };
+    let (file, golden) = misread();
+    let registry = Registry::new::<&str>(&[]);
+    registry.write("open/1/model.onnx", &file);
+    registry.write("settled/1/model.onnx", &file);
+    registry.write("settled/1/golden.json", golden);
+    let server = Weir::serve(registry, &["--onnxruntime-lib", &library]).await;
+    let open = newest(&server, "open").await;
+    assert_eq!((&open["state"], &open["engine"]), (&json!("READY"), &json!("onnxruntime")), "{open}");
+    assert!(open["selection"]["disagreement"].as_str().unwrap().contains("'y'"), "{open}");
+    let settled = newest(&server, "settled").await;
+    assert_eq!((&settled["state"], &settled["engine"]), (&json!("READY"), &json!("tract")), "{settled}");
+    assert_eq!(settled["selection"].get("disagreement"), None, "{settled}");
     assert!(server.stop().await.success());
 }
 

@@ -21,7 +21,7 @@ use weir::{
 
 mod conformance;
 mod exporters;
-mod forests;
+pub(crate) mod forests;
 mod manners;
 mod mutants;
 #[cfg(feature = "onnxruntime")]

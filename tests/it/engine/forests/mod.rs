@@ -147,6 +147,18 @@ fn two_transforms_have_the_numbers_of_the_standard() {
     }
 }
 
+/// A TreeEnsemble whose transform ONNX Runtime reads as another one, and golden answers by the standard.
+pub(crate) fn misread() -> (Bytes, String) {
+    let shape = Shape { features: 2, targets: 3, newer: true, small_sets: true, dtype: DType::Fp32 };
+    let trees = shape.forest(&mut Random::new(3));
+    let rows = [vec![0.5, -0.5], vec![1.0, 0.0], vec![-1.5, 2.0]];
+    let file = model(newer(&trees, shape, (1, 1)), (shape.dtype, 2), &[("y", shape.dtype, 3)]);
+    let tensor = |name: &str, width: usize, data: Vec<f64>| serde_json::json!({ "name": name, "datatype": "FP32", "shape": [rows.len(), width], "data": data });
+    let answers = ensemble_answers(&trees, &rows, 3, (1, 1));
+    let case = serde_json::json!({ "inputs": [tensor("x", 2, rows.concat())], "outputs": [tensor("y", 3, answers)] });
+    (file.bytes, serde_json::json!({ "cases": [case] }).to_string())
+}
+
 /// What is done to a node.
 type Change = dyn Fn(&mut tract_onnx::pb::NodeProto);
 
