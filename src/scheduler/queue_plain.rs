@@ -126,9 +126,10 @@ impl<'a> Plain<'a> {
     }
 
     fn drop_early(&mut self, window: &[&'a Piece], mut target: usize) -> Vec<&'a Piece> {
-        let (mut chosen, mut cut) = self.outweighing(window);
-        while !cut {
-            let mut wider = chosen.clone();
+        let (mut current, mut cut) = self.outweighing(window);
+        let (mut chosen, mut in_vain) = (current.clone(), 0);
+        while !cut && in_vain < taking::IN_VAIN {
+            let mut wider = current.clone();
             loop {
                 self.fill(&mut wider, &mut target);
                 // Those that were there before are not.
@@ -136,11 +137,14 @@ impl<'a> Plain<'a> {
                     break;
                 }
             }
-            let (next, next_cut) = self.outweighing(&wider);
-            if all_rows(&next) <= all_rows(&chosen) {
+            if wider.len() == current.len() {
                 break;
             }
-            (chosen, cut) = (next, next_cut);
+            (current, cut) = self.outweighing(&wider);
+            in_vain += 1;
+            if all_rows(&current) > all_rows(&chosen) {
+                (chosen, in_vain) = (current.clone(), 0);
+            }
         }
         let last = chosen.last().unwrap().id;
         let in_front = self.taken.iter().take_while(|piece| piece.id != last);

@@ -308,6 +308,19 @@ fn under_load_heads_are_dropped_rather_than_batches_made_small() {
 }
 
 #[test]
+fn a_long_queue_of_those_who_have_little_time_ends_in_a_full_batch() {
+    let now = Instant::now();
+    let mut queue = Queue::default();
+    for id in 0..80 {
+        let left = Duration::from_micros(2500 + 30 * id as u64);
+        queue.push(Piece { deadline: Some(now + left), ..piece(id, 1, now - ms(50)) });
+    }
+    // From the fiftieth on they have the time for it.
+    let taken = queue.take(choice(20, now));
+    assert_eq!((ids(&taken.batch), ids(&taken.dropped)), ((50..70).collect(), (0..50).collect()));
+}
+
+#[test]
 fn without_load_a_batch_is_cut_rather_than_its_head_dropped() {
     let now = Instant::now();
     let mut queue = Queue::default();

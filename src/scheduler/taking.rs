@@ -14,6 +14,9 @@ use std::{
 
 use super::{Queue, Waiting};
 
+/// A batch that has not become larger when it was filled up so many times is full enough.
+pub(super) const IN_VAIN: usize = 16;
+
 /// How a batch is to be chosen.
 #[derive(Clone, Copy)]
 pub(crate) struct Choice<'a> {
@@ -69,6 +72,7 @@ pub(super) struct Taking<'q, 'c, T> {
 }
 
 /// Some members of a batch, and their rows.
+#[derive(Clone)]
 struct Chosen {
     /// Their places, ascending.
     members: Vec<usize>,
@@ -196,25 +200,29 @@ impl<'q, 'c, T: Waiting> Taking<'q, 'c, T> {
         }
     }
 
-    /// Drops members for the sake of a larger batch, and fills it up from behind as long as that makes it larger.
+    /// Drops members for the sake of a larger batch, filled up from behind: of the batches on the way to a full one the largest, of
+    /// several the first.
     fn drop_early(&mut self) {
-        let mut chosen = self.outweighing((0..self.taken.batch.len()).collect());
-        while !chosen.cut {
+        let mut current = self.outweighing((0..self.taken.batch.len()).collect());
+        let mut chosen = current.clone();
+        let mut in_vain = 0;
+        while !current.cut && in_vain < IN_VAIN {
             let known = self.taken.batch.len();
-            self.rows = chosen.rows;
+            self.rows = current.rows;
             self.collect();
             while self.drop_hopeless(known) {
                 self.collect();
             }
-            let window: Vec<usize> = chosen.members.iter().copied().chain(known..self.taken.batch.len()).collect();
-            if window.len() == chosen.members.len() {
+            let window: Vec<usize> = current.members.iter().copied().chain(known..self.taken.batch.len()).collect();
+            if window.len() == current.members.len() {
                 break;
             }
-            let next = self.outweighing(window);
-            if next.rows <= chosen.rows {
-                break;
+            current = self.outweighing(window);
+            in_vain += 1;
+            if current.rows > chosen.rows {
+                chosen = current.clone();
+                in_vain = 0;
             }
-            chosen = next;
         }
         // Who is behind all that stay is in nobody's way.
         let mut stay = vec![false; chosen.members.last().map_or(0, |last| last + 1)];
