@@ -3,12 +3,21 @@
 
 use std::collections::HashMap;
 
-use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto};
+use tract_onnx::pb::{
+    AttributeProto, GraphProto, NodeProto, ValueInfoProto, tensor_shape_proto::dimension::Value as DimensionValue,
+    type_proto::Value as TypeValue,
+};
 
 use crate::types::ClassNames;
 
 /// Characters of a name; longer ones are none.
 const MAX_CHARS: usize = 200;
+/// Names of one output. Metadata with more of them would be larger than clients accept.
+const MAX_NAMES: usize = 10_000;
+/// Names of all outputs of a file.
+const MAX_IN_ALL: usize = 100_000;
+/// Nodes between names and the output that they are for.
+const MAX_STEPS: usize = 64;
 
 /// Names for the outputs whose columns are classes: those that come from a ZipMap, or straight from a classifier without one.
 /// Names of a classifier that only count its classes, from 0 on, are left out: the index of a class says the same.
@@ -19,17 +28,34 @@ pub(super) fn class_names(graph: &GraphProto) -> ClassNames {
         .iter()
         .flat_map(|node| outputs(node).into_iter().map(move |at| (node.output[at].as_str(), (node, at))))
         .collect();
-    let named = graph.output.iter().filter_map(|output| {
-        let names = trace(&makers, &output.name, graph.node.len())?;
-        Some((output.name.as_str().into(), names))
-    });
-    named.collect()
+    let (mut found, mut left) = (ClassNames::new(), MAX_IN_ALL);
+    for output in &graph.output {
+        let Some(names) = trace(&makers, &output.name) else { continue };
+        if columns(output).is_some_and(|columns| columns != names.len()) {
+            continue;
+        }
+        match left.checked_sub(names.len()) {
+            Some(rest) => left = rest,
+            None => break,
+        }
+        found.insert(output.name.as_str().into(), names);
+    }
+    found
 }
 
-/// Goes from an output to where its names are, through what leaves columns as they are. `steps` bounds the way.
-fn trace(makers: &HashMap<&str, (&NodeProto, usize)>, output: &str, steps: usize) -> Option<Vec<Box<str>>> {
+/// Columns of an output, where the file says how many.
+fn columns(output: &ValueInfoProto) -> Option<usize> {
+    let TypeValue::TensorType(tensor) = output.r#type.as_ref()?.value.as_ref()?;
+    match tensor.shape.as_ref()?.dim.last()?.value {
+        Some(DimensionValue::DimValue(size)) => usize::try_from(size).ok(),
+        _ => None,
+    }
+}
+
+/// Goes from an output to where its names are, through what leaves columns as they are.
+fn trace(makers: &HashMap<&str, (&NodeProto, usize)>, output: &str) -> Option<Vec<Box<str>>> {
     let mut name = output;
-    for _ in 0..steps {
+    for _ in 0..MAX_STEPS {
         let (node, at) = makers.get(name)?;
         match (node.domain.as_str(), node.op_type.as_str(), at) {
             ("ai.onnx.ml", "ZipMap", 0) => return labels(node, "classlabels_int64s"),
@@ -55,8 +81,12 @@ fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a AttributeProto> 
 /// The labels of a node; `None` when there are none, or they are no names: twice the same, endless, not text.
 fn labels(node: &NodeProto, ints: &str) -> Option<Vec<Box<str>>> {
     let texts = attribute(node, "classlabels_strings").map(|list| &list.strings[..]).unwrap_or_default();
+    let numbers = attribute(node, ints).map(|list| &list.ints[..]).unwrap_or_default();
+    if texts.len().max(numbers.len()) > MAX_NAMES {
+        return None;
+    }
     let names: Vec<Box<str>> = if texts.is_empty() {
-        attribute(node, ints)?.ints.iter().map(|label| label.to_string().into()).collect()
+        numbers.iter().map(|label| label.to_string().into()).collect()
     } else {
         texts.iter().map(|text| std::str::from_utf8(text).ok().map(Into::into)).collect::<Option<_>>()?
     };
@@ -75,7 +105,7 @@ fn telling(names: Vec<Box<str>>) -> Option<Vec<Box<str>>> {
 
 #[cfg(test)]
 mod tests {
-    use tract_onnx::pb::ValueInfoProto;
+    use tract_onnx::pb::{TensorShapeProto, TypeProto, tensor_shape_proto::Dimension, type_proto};
 
     use super::*;
 
@@ -124,6 +154,19 @@ mod tests {
     }
 
     #[test]
+    fn names_are_as_many_as_columns() {
+        let zip = node("ZipMap", ["y", ""], &["a", "b"], ("", &[]));
+        let with = |columns| {
+            let dim = vec![Dimension { value: Some(DimensionValue::DimValue(columns)), ..Dimension::default() }];
+            let tensor = type_proto::Tensor { elem_type: 1, shape: Some(TensorShapeProto { dim }) };
+            let r#type = Some(TypeProto { value: Some(TypeValue::TensorType(tensor)), ..TypeProto::default() });
+            let output = vec![ValueInfoProto { name: "y".into(), r#type, ..ValueInfoProto::default() }];
+            class_names(&GraphProto { node: vec![zip.clone()], output, ..GraphProto::default() }).len()
+        };
+        assert_eq!((with(2), with(3)), (1, 0));
+    }
+
+    #[test]
     fn what_is_no_name_is_left_out() {
         let none: (&str, &[i64]) = ("", &[]);
         let zip = |labels: &[&str]| names(vec![node("ZipMap", ["y", ""], labels, none)]);
@@ -132,6 +175,8 @@ mod tests {
         let mut bytes = node("ZipMap", ["y", ""], &["a", "b"], none);
         bytes.attribute[0].strings[1] = vec![0xff];
         assert_eq!(names(vec![bytes]), "-");
+        let many: Vec<i64> = (0..=MAX_NAMES as i64).map(|label| 2 * label).collect();
+        assert_eq!(names(vec![node("ZipMap", ["y", ""], &[], ("classlabels_int64s", &many))]), "-");
         let mut circle = node("Identity", ["y", ""], &[], none);
         circle.input = vec!["y".into()];
         assert_eq!(names(vec![circle]), "-");

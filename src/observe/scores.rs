@@ -206,6 +206,8 @@ impl ScoreSeries {
         let names = self.score.as_deref().map(|score| &*score.class_names).unwrap_or_default();
         match names.get(place) {
             _ if place + 1 == self.classes.len() => OTHER_CLASS.into(),
+            // Two series of one name would spoil the whole page.
+            Some(name) if **name == *OTHER_CLASS => format!("{name}#{place}").into(),
             Some(name) => name.clone(),
             None => place.to_string().into(),
         }

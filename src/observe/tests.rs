@@ -301,6 +301,12 @@ fn classes_are_named_and_bounded() {
     let got = classes(&metrics);
     assert!(got.len() == 3 && got.contains(&"cat".to_owned()) && got.contains(&"2".to_owned()), "{got:?}");
     drop(servable);
+    let named = score(ScoreKind::Probability, 2).with_class_names(&[names::OTHER_CLASS.into(), "cat".into()]);
+    let servable = metrics.servable(&id("m", 1), "tract", "", Some(named));
+    servable.record_scores(&rows(2, &[1.0, 0.0, 0.0, 1.0]));
+    let got = classes(&metrics);
+    assert!(got.contains(&"other#0".to_owned()) && got.contains(&"cat".to_owned()), "{got:?}");
+    drop(servable);
 
     let wide = metrics.servable(&id("m", 2), "tract", "", Some(score(ScoreKind::Probability, 1000)));
     for class in 0..1000 {

@@ -180,12 +180,18 @@ impl Kernel for Binarizer {
     }
 }
 
+/// Features of a row: a file of a few bytes may ask for any number of zeros.
+const MAX_FEATURES: usize = 1 << 24;
+
 /// `ai.onnx.ml.FeatureVectorizer`: the features of several inputs beside each other, each as many as the node says: the rest of
 /// a wider input is left out, and a narrower one has zeros behind it, as with ONNX Runtime.
 pub(super) fn feature_vectorizer(_: &ParsingContext<'_>, proto: &NodeProto) -> Built {
     let widths: Vec<usize> = proto.get_attr_opt_vec("inputdimensions")?.unwrap_or_default();
     let inputs = proto.input.len();
     ensure!(widths.len() == inputs, "attribute 'inputdimensions': expected {inputs} values, got {}", widths.len());
+    let all = widths.iter().try_fold(0_usize, |all, width| all.checked_add(*width));
+    let fits = all.is_some_and(|all| all <= MAX_FEATURES);
+    ensure!(fits, "attribute 'inputdimensions': expected at most {MAX_FEATURES} features in all");
     Ok((expand(FeatureVectorizer { widths }), vec![]))
 }
 

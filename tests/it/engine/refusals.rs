@@ -3,7 +3,7 @@
 use tract_onnx::pb::tensor_proto::DataType;
 
 use super::*;
-use crate::onnx::{file, int, ints, node, value};
+use crate::onnx::{file, int, ints, learned, node, value};
 
 /// Every way of being broken is refused, and the text says which.
 #[test]
@@ -34,6 +34,23 @@ fn broken_files_are_refused_with_a_reason() {
         let folder = root().join("tests/fixtures").join(name).join("1");
         let Err(error) = load(&folder) else { panic!("{name}: was loaded") };
         assert!(error.to_string().starts_with(text), "{name}: {error}");
+    }
+}
+
+/// A row that a few bytes ask for is not made larger than anybody means it to be.
+#[test]
+fn features_without_end_are_refused() {
+    let vector = |widths: &[i64]| {
+        let nodes = vec![learned("FeatureVectorizer", "x", vec![ints("inputdimensions", widths)])];
+        let given = value("x", DataType::Float, &[None, Some(1)]);
+        let bytes = file(nodes, Vec::new(), [given, value("y", DataType::Float, &[])]).into();
+        let artifact = Artifact { kind: ArtifactKind::Onnx, bytes, side_files: BTreeMap::new() };
+        TractEngine::new().load(&artifact, &LIMITS).map(drop).map_err(|error| error.to_string())
+    };
+    assert_eq!(vector(&[3]), Ok(()));
+    for width in [1 << 29, i64::MAX] {
+        let text = vector(&[width]).unwrap_err();
+        assert!(text.contains("expected at most 16777216 features in all"), "{text}");
     }
 }
 
