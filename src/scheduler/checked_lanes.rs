@@ -292,12 +292,12 @@ fn a_circuit_is_calm_only_when_it_is_closed() {
                 thread::spawn(move || match who {
                     0 | 1 => {
                         let opened = circuit.failed(start);
-                        circuit.show();
+                        circuit.show(|_| ());
                         u64::from(opened)
                     }
                     _ => {
                         circuit.succeeded();
-                        circuit.show();
+                        circuit.show(|_| ());
                         0
                     }
                 })

@@ -10,8 +10,8 @@ use std::{
 use super::sync::{
     Arc, Mutex,
     atomic::{
-        AtomicBool, AtomicU8, AtomicU64,
-        Ordering::{AcqRel, Acquire, Relaxed, Release},
+        AtomicBool, AtomicU64,
+        Ordering::{Acquire, Relaxed, Release},
     },
 };
 
@@ -81,7 +81,7 @@ pub(crate) struct Circuit {
     state: Mutex<State>,
     opened: AtomicU64,
     /// What was last shown outside.
-    shown: AtomicU8,
+    shown: Mutex<CircuitState>,
     bell: Arc<Bell>,
 }
 
@@ -108,7 +108,7 @@ impl Circuit {
             calm: AtomicBool::new(true),
             state: Mutex::new(State::Closed { failures: 0 }),
             opened: AtomicU64::new(0),
-            shown: AtomicU8::new(CircuitState::Closed as u8),
+            shown: Mutex::new(CircuitState::Closed),
             bell,
         }
     }
@@ -184,6 +184,17 @@ impl Circuit {
         true
     }
 
+    /// Whoever was to find out has not been run, or his inputs did not fit: the next one finds out.
+    pub(crate) fn undecided(&self, now: Instant) {
+        if self.is_calm() {
+            return;
+        }
+        let mut state = self.state.lock();
+        if let State::HalfOpen { until, .. } = &mut *state {
+            *until = now.min(*until);
+        }
+    }
+
     /// A run does not end: opens the circuit whatever was before.
     pub(crate) fn trip(&self, now: Instant) {
         let mut state = self.state.lock();
@@ -212,13 +223,16 @@ impl Circuit {
         }
     }
 
-    /// How it stands, for whoever shows it. Rings when that is not what was shown before.
-    pub(crate) fn show(&self) -> CircuitState {
+    /// Has `show` show how it stands; of several at once the last shows what is. Rings when that is not what was shown before.
+    pub(crate) fn show(&self, show: impl FnOnce(CircuitState)) {
+        let mut shown = self.shown.lock();
         let state = self.state();
-        if self.shown.swap(state as u8, AcqRel) != state as u8 {
+        show(state);
+        let before = std::mem::replace(&mut *shown, state);
+        drop(shown);
+        if before != state {
             self.bell.ring();
         }
-        state
     }
 
     /// How often it has opened.

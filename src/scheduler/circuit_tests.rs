@@ -26,14 +26,19 @@ fn every_change_is_heard_once() {
     bell.follow(move || _ = counts.fetch_add(1, Relaxed));
     let circuit = Circuit::new(Limits { failures: 1, pause: PAUSE }, bell);
     let (start, heard) = (Instant::now(), || rung.load(Relaxed));
-    assert_eq!((circuit.show(), heard()), (CircuitState::Closed, 0));
+    let show = || {
+        let mut shown = None;
+        circuit.show(|state| shown = Some(state));
+        shown.unwrap()
+    };
+    assert_eq!((show(), heard()), (CircuitState::Closed, 0));
     circuit.failed(start);
-    assert_eq!((circuit.show(), heard()), (CircuitState::Open, 1));
-    assert_eq!((circuit.show(), heard()), (CircuitState::Open, 1), "no change");
+    assert_eq!((show(), heard()), (CircuitState::Open, 1));
+    assert_eq!((show(), heard()), (CircuitState::Open, 1), "no change");
     assert_eq!(circuit.admit(start + PAUSE), Ok(()));
-    assert_eq!((circuit.show(), heard()), (CircuitState::HalfOpen, 2));
+    assert_eq!((show(), heard()), (CircuitState::HalfOpen, 2));
     circuit.succeeded();
-    assert_eq!((circuit.show(), heard()), (CircuitState::Closed, 3));
+    assert_eq!((show(), heard()), (CircuitState::Closed, 3));
 }
 
 #[test]
@@ -76,6 +81,23 @@ fn a_request_that_never_reports_is_followed_by_another() {
 }
 
 #[test]
+fn a_request_that_does_not_find_out_is_followed_by_another_at_once() {
+    let (circuit, now) = (circuit(1), Instant::now());
+    circuit.undecided(now);
+    assert_eq!(circuit.state(), CircuitState::Closed);
+    circuit.failed(now);
+    circuit.undecided(now);
+    assert_eq!((circuit.admit(now), circuit.state()), (Err(PAUSE), CircuitState::Open), "nobody was let through");
+    let later = now + PAUSE;
+    assert_eq!((circuit.admit(later), circuit.admit(later)), (Ok(()), Err(PAUSE)));
+    circuit.undecided(later);
+    assert_eq!((circuit.wait(later), circuit.state()), (Duration::ZERO, CircuitState::HalfOpen));
+    assert_eq!((circuit.admit(later), circuit.admit(later)), (Ok(()), Err(PAUSE)), "one at a time");
+    circuit.failed(later);
+    assert_eq!(circuit.admit(later), Err(PAUSE * 2), "what was not found out makes no pause longer");
+}
+
+#[test]
 fn without_a_limit_only_a_run_that_does_not_end_opens_it() {
     let (circuit, now) = (circuit(0), Instant::now());
     assert!((0..100).all(|_| !circuit.failed(now)));
@@ -88,7 +110,7 @@ fn without_a_limit_only_a_run_that_does_not_end_opens_it() {
 proptest! {
     /// Whatever happens, a servable is asked again within the longest pause.
     #[test]
-    fn it_never_stays_open(steps in proptest::collection::vec((0_u8..4, 0_u64..5_000), 0..60)) {
+    fn it_never_stays_open(steps in proptest::collection::vec((0_u8..5, 0_u64..5_000), 0..60)) {
         let circuit = circuit(2);
         let mut now = Instant::now();
         for (what, wait) in steps {
@@ -97,6 +119,7 @@ proptest! {
                 0 => circuit.succeeded(),
                 1 => drop(circuit.failed(now)),
                 2 => circuit.trip(now),
+                3 => circuit.undecided(now),
                 _ => drop(circuit.admit(now)),
             }
             let refused = circuit.admit(now);

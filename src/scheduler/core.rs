@@ -159,7 +159,13 @@ impl Core {
     pub(crate) fn take(&self, queue: &mut Queue<Job>, now: Instant) -> Taken<Job> {
         let costs = self.tariff.costs();
         let doubted = self.doubts(now);
-        queue.take(Choice { limit: self.tariff.take(), now, cost: &|rows| costs.cost(rows), doubted })
+        let taken = queue.take(Choice { limit: self.tariff.take(), now, cost: &|rows| costs.cost(rows), doubted });
+        let gone = [&taken.expired, &taken.dropped, &taken.abandoned];
+        if taken.batch.is_empty() && gone.iter().any(|gone| !gone.is_empty()) {
+            // Whoever was to find out whether it works again may have been among them.
+            self.circuit.undecided(now);
+        }
+        taken
     }
 
     /// How long a batch that is expected to take so long may run before it counts as stuck.
@@ -216,6 +222,7 @@ impl Core {
             result.as_ref().is_err_and(|error| error.code() == ErrorCode::InvalidArgument)
         };
         if work.iter().zip(&results).all(|(one, result)| unfit(result) || (one.expired && !failed)) {
+            self.circuit.undecided(Instant::now());
             return (results, false);
         }
         let opened = self.circuit.failed(Instant::now());
@@ -228,10 +235,12 @@ impl Core {
 
     /// Brings the circuit's state to the metrics, and to those who follow readiness.
     pub(crate) fn show_circuit(&self) {
-        self.series.circuit(match self.circuit.show() {
-            CircuitState::Closed => 0,
-            CircuitState::HalfOpen => 1,
-            CircuitState::Open => 2,
+        self.circuit.show(|state| {
+            self.series.circuit(match state {
+                CircuitState::Closed => 0,
+                CircuitState::HalfOpen => 1,
+                CircuitState::Open => 2,
+            });
         });
     }
 

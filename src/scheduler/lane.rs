@@ -268,10 +268,13 @@ impl Drop for Leaving<'_> {
     fn drop(&mut self) {
         let Some(inner) = self.inner else { return };
         // The receivers are dropped before this guard, so that the queues see whom nobody waits for.
-        inner.pool.purge(inner.core.key);
+        let mut gone = inner.pool.purge(inner.core.key);
         if let Some(home) = self.home {
-            inner.core.local_queues().for_each(|queue| queue.purge());
+            inner.core.local_queues().for_each(|queue| gone |= queue.purge());
             local::left(&inner.core, home);
+        }
+        if gone {
+            inner.core.circuit.undecided(Instant::now());
         }
     }
 }

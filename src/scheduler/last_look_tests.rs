@@ -213,3 +213,50 @@ async fn what_waits_on_an_io_thread_when_the_circuit_opens_is_refused() {
     here.leave().await;
     f.scheduler.shutdown();
 }
+
+/// A lane whose circuit has opened, and its pause passed: the next request finds out.
+async fn broken_before() -> Fixture {
+    let pause = Duration::from_secs(3600);
+    let resources = ResourceSpec { circuit_failures: 1, circuit_pause: pause, ..ResourceSpec::default() };
+    let f = with_resources(slow(1), batching(8), resources);
+    f.warm().await;
+    let circuit = &f.lane.inner.core.circuit;
+    circuit.trip(Instant::now().checked_sub(pause).unwrap());
+    f
+}
+
+#[tokio::test]
+async fn who_finds_out_nothing_keeps_nobody_else_from_it() {
+    let f = broken_before().await;
+    let circuit = &f.lane.inner.core.circuit;
+    assert_eq!(circuit.admit(Instant::now()), Ok(()));
+    assert!(circuit.admit(Instant::now()).is_err(), "one at a time");
+    let (answers, _) = answer(&f, &mut [work(1.0, 2, Some(Instant::now()))]);
+    answers.iter().for_each(expired);
+    right(3.0, 1, &f.lane.run(rows(3.0, 1), None).await.unwrap());
+    until("it is closed", || f.lane.circuit().0 == CircuitState::Closed).await;
+    f.scheduler.shutdown();
+}
+
+#[tokio::test]
+async fn who_leaves_before_finding_out_keeps_nobody_else_from_it() {
+    let f = broken_before().await;
+    let inner = &f.lane.inner.core;
+    // The only worker is busy with something from before.
+    inner.circuit.admit(Instant::now()).unwrap();
+    inner.circuit.succeeded();
+    let blocker = f.block().await;
+    inner.circuit.trip(Instant::now().checked_sub(Duration::from_secs(3600)).unwrap());
+    let waits = {
+        let lane = f.lane.clone();
+        tokio_util::task::TaskTracker::new().spawn(async move { lane.run(rows(1.0, 1), None).await })
+    };
+    until("it waits", || f.lane.queued_rows() == 1).await;
+    assert!(f.lane.run(rows(2.0, 1), None).await.is_err(), "one at a time");
+    waits.abort();
+    until("it has left", || inner.circuit.wait(Instant::now()).is_zero()).await;
+    f.script.open();
+    right(0.0, 1, &blocker.await.unwrap().unwrap());
+    right(3.0, 1, &f.lane.run(rows(3.0, 1), None).await.unwrap());
+    f.scheduler.shutdown();
+}

@@ -122,9 +122,9 @@ impl LocalQueue {
         Place::Thread { rows: state.queue.rows(), others }
     }
 
-    /// Drops the jobs that nobody waits for.
-    pub(crate) fn purge(&self) {
+    /// Drops the jobs that nobody waits for. True when there were any.
+    pub(crate) fn purge(&self) -> bool {
         let gone = self.state.lock().queue.purge();
-        drop(gone);
+        !gone.is_empty()
     }
 }

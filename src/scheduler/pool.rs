@@ -151,16 +151,16 @@ impl Pool {
         refuse(left, &Error::unavailable("server: shutting down"));
     }
 
-    /// Drops the jobs of a servable that nobody waits for.
-    pub(crate) fn purge(&self, key: u64) {
+    /// Drops the jobs of a servable that nobody waits for. True when there were any.
+    pub(crate) fn purge(&self, key: u64) -> bool {
         let gone = self.meeting.change(|state| {
-            let gone = state.lanes.get_mut(&key).map(|lane| lane.queue.purge());
+            let gone = state.lanes.get_mut(&key).map(|lane| lane.queue.purge()).unwrap_or_default();
             state.settle(key);
             self.load.publish(&state.sight());
             // With the last of what waited, workers may end.
             (gone, state.stopping)
         });
-        drop(gone);
+        !gone.is_empty()
     }
 
     /// Blocks until there is something to do. `generation` is what the worker has purged up to.
