@@ -126,6 +126,23 @@ fn only_the_engine_names_the_graph_library() {
     }
 }
 
+/// The path of a crate with a name that other names end in.
+#[test]
+fn only_one_engine_names_the_other_library() {
+    let names = |code: &str| {
+        let mut before = code.match_indices("ort::").map(|(at, _)| code[..at].chars().next_back());
+        before.any(|c| c.is_none_or(|c| !c.is_ascii_alphanumeric() && c != '_'))
+    };
+    assert!(names("use ort::session::Session;") && !names("use crate::transport::http;"));
+    let mut found = 0;
+    for (file, text) in sources("src") {
+        let names_it = text.lines().map(|line| line.split("//").next().unwrap_or("")).any(names);
+        assert!(!names_it || file.starts_with("src/engine/onnxruntime/"), "{file} names ort");
+        found += usize::from(names_it);
+    }
+    assert!(found > 0, "nothing names ort any more");
+}
+
 #[test]
 fn below_the_protocol_nobody_knows_a_wire_format() {
     for (file, text) in

@@ -10,6 +10,10 @@ const REFUSED: [(&str, &str); 1] = [(
     "node 'Opset-N12' (dist_nan_euclidean): the function wants version 16 of ai.onnx, the model another",
 )];
 
+/// Families whose rows are no batch (the labels of all rows are one row); all others are asked for batches of these sizes.
+const WHOLE: [&str; 1] = ["qda"];
+const SIZES: [u64; 3] = [1, 3, 32];
+
 /// Families there must be, and how many of them may be refused.
 const LEAST: usize = 40;
 const MOST_REFUSED: usize = 6;
@@ -23,7 +27,12 @@ fn check_families(engine: &dyn weir::engine::Engine, refused: &[(&str, &str)]) -
         let name = folder.parent().unwrap().file_name().unwrap().to_str().unwrap();
         let expected = refused.iter().find(|(refused, _)| *refused == name);
         let loaded = engine.load(&artifact(folder), &LIMITS).map_err(|error| error.to_string());
-        match (loaded.and_then(|model| check_model(&*model, &folder.join("expected.json"))), expected) {
+        let checked = loaded.and_then(|model| {
+            let answers = folder.join("expected.json");
+            check_batches(&*model, &answers, WHOLE.contains(&name))?;
+            check_model(&*model, &answers)
+        });
+        match (checked, expected) {
             (Ok(()), None) => {}
             (Ok(()), Some(_)) => problems.push(format!("{name}: is answered now; take it off the list")),
             (Err(text), Some((_, reason))) if text.contains(reason) => count += 1,
@@ -33,6 +42,25 @@ fn check_families(engine: &dyn weir::engine::Engine, refused: &[(&str, &str)]) -
     assert!(problems.is_empty(), "{} of {}:\n{}", problems.len(), folders.len(), problems.join("\n"));
     assert!(folders.len() >= LEAST, "only {} families", folders.len());
     count
+}
+
+/// Whether there is an answer for every batch size, and a model sees the batch that it has.
+fn check_batches(model: &dyn Model, answers: &Path, whole: bool) -> Result<(), String> {
+    let answers: Value = serde_json::from_slice(&fs::read(answers).unwrap()).unwrap();
+    let cases = answers["cases"].as_array().unwrap().iter();
+    let rows = |input: &Value| input["shape"][0].as_u64();
+    let sizes: Vec<Vec<_>> = cases.map(|case| case["inputs"].as_array().unwrap().iter().map(rows).collect()).collect();
+    let right = sizes.len() == SIZES.len()
+        && sizes.iter().zip(SIZES).all(|(rows, size)| !rows.is_empty() && rows.iter().all(|rows| *rows == Some(size)));
+    if !right {
+        return Err(format!("answers: expected batches of {SIZES:?}, got {sizes:?}"));
+    }
+    match (model.signature().batch, whole) {
+        (Batch::Rows, false) | (Batch::None, true) => Ok(()),
+        (batch, _) => {
+            Err(format!("batch: {batch:?}: take it off the list of those without, or find out what was lost"))
+        }
+    }
 }
 
 #[test]

@@ -133,7 +133,7 @@ fn sessions_of_one_plan_run_side_by_side() {
     assert_eq!(got, want);
 }
 
-/// What a compiled size holds is at least its weights, and not many times as much; sizes may share all of it.
+/// What a compiled size holds is at least its weights, and not many times as much; sizes share the packed ones.
 #[test]
 fn plans_know_what_they_hold() {
     for name in ["torch-mlp", "torch-cnn"] {
@@ -148,6 +148,6 @@ fn plans_know_what_they_hold() {
         };
         let (one, three) = (held(&[1]), held(&[1, 8, 32]));
         assert!(one * 4 > file * 3 && one < 4 * file, "{name}: {one} of {file}");
-        assert!((one..=3 * one + file).contains(&three), "{name}: {one}, {three}");
+        assert!((one..2 * one).contains(&three), "{name}: {one}, {three}: every size has weights of its own");
     }
 }

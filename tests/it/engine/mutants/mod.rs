@@ -2,7 +2,8 @@
 //! ever. Each is made from a seed and a model of this repository (`mutate`), loaded on the path that a gateway takes, and asked
 //! for an answer, in child processes with 6 GiB of address space, so that a death names its seed.
 //!
-//! Where the library of the second engine is, some are tried once more by both engines, as with `engine = "auto"`.
+//! Where the library of the second engine is, some are tried once more by both engines, as with `engine = "auto"`, and must then get
+//! the same answer from both.
 //!
 //! `WEIR_MUTANTS` is how many there are (500 by default), `WEIR_MUTANTS_OF_BOTH` how many of them both engines try,
 //! `WEIR_MUTANTS_FROM` the first seed. With `WEIR_MUTANTS_OUT` naming a
@@ -43,6 +44,8 @@ const COUNT: u64 = 500;
 /// How many of them both engines try.
 #[cfg(feature = "onnxruntime")]
 const COUNT_OF_BOTH: u64 = 200;
+/// Mutants whose answers are known to differ, by seed and source, and why; all others must get the same answer from both engines.
+const DIFFERENT: [(u64, &str, &str); 0] = [];
 /// Mutants that one child tries.
 const BATCH: u64 = 250;
 /// A mutant that takes longer hangs; far more than any takes on a busy machine.
@@ -146,7 +149,7 @@ fn watch((from, to): (u64, u64), engine: &str, tally: &mut Tally) -> u64 {
             "refused" => tally.refused += 1,
             "loaded" => tally.loaded += 1,
             "answered" => (tally.loaded, tally.answered) = (tally.loaded + 1, tally.answered + 1),
-            "panicked" => tally.harm.push(format!("seed {seed}: panicked: {rest}")),
+            "panicked" | "differs" => tally.harm.push(format!("seed {seed}: {event}: {rest}")),
             "slow" => tally.slow.push(format!("seed {seed}: {rest}")),
             other => panic!("{other}"),
         }
@@ -253,7 +256,13 @@ impl Bench {
             known: None,
         };
         match self.loader.load(&order) {
-            Ok(Loaded::New(..)) => {}
+            Ok(Loaded::New(servable, _)) => {
+                if let Some(text) = &servable.selection.disagreement
+                    && !DIFFERENT.iter().any(|(known, of, _)| (*known, *of) == (seed, name.as_str()))
+                {
+                    return format!("differs {name}: {text}");
+                }
+            }
             Ok(Loaded::Same) => panic!("nothing was loaded before"),
             // An engine's own panics are contained by the engine; this one was not.
             Err(error) if error.to_string().contains("loading panicked") => return format!("panicked {error}"),
