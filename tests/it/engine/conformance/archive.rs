@@ -46,9 +46,9 @@ pub(super) struct Archive {
 pub(super) enum Form {
     /// As it is: every input comes with the request.
     Given,
-    /// As exporters write it: only the first input comes with the request, the others are constants of the model.
+    /// As exporters write it: only one input comes with the request, the others are constants of the model.
     Constants,
-    /// As models are served: the same, and the first dimension of the first input is the batch.
+    /// As models are served: the same, and the first dimension of that input may be of any size.
     Rows,
 }
 
@@ -58,6 +58,7 @@ impl Form {
 
 /// A case ready to be loaded and run.
 pub(super) struct Ready {
+    pub(super) form: Form,
     pub(super) file: Artifact,
     /// For each request the inputs by name, and the outputs in order; `None` = of a type that has no tensors here.
     pub(super) requests: Vec<Request>,
@@ -100,7 +101,7 @@ impl Archive {
         let graph = model.graph.as_mut().unwrap();
         let initial: Vec<_> = graph.initializer.iter().map(|tensor| tensor.name.clone()).collect();
         let names = graph.input.iter().map(|input| input.name.clone()).filter(|name| !initial.contains(name));
-        let mut names: Vec<_> = names.collect();
+        let names: Vec<_> = names.collect();
         let read = |number: &Option<usize>| number.and_then(|number| tensor_of(&self.proto(number)));
         let mut requests: Vec<_> = case
             .sets
@@ -112,28 +113,30 @@ impl Archive {
             .collect();
         let mut file = Artifact { kind: ArtifactKind::Onnx, bytes, side_files: BTreeMap::new() };
         if form == Form::Given {
-            return Some(Ready { file, requests, rtol: case.rtol, atol: case.atol });
+            return Some(Ready { form, file, requests, rtol: case.rtol, atol: case.atol });
         }
         // Without anything to turn into a constant or a batch, the form is that of another one.
         let [set] = &case.sets[..] else { return None };
         if names.is_empty() || (form == Form::Constants && names.len() == 1) {
             return None;
         }
-        for (name, number) in names.drain(1..).zip(&set.inputs[1..]) {
-            graph.input.retain(|input| input.name != name);
-            graph.initializer.push(TensorProto { name, ..self.proto((*number)?) });
+        // The first input of a loop says how often it runs.
+        let kept = if case.operator == "Loop" { names.len() - 1 } else { 0 };
+        for (_, (name, number)) in names.iter().zip(&set.inputs).enumerate().filter(|(at, _)| *at != kept) {
+            graph.input.retain(|input| input.name != *name);
+            graph.initializer.push(TensorProto { name: name.clone(), ..self.proto((*number)?) });
         }
-        requests[0].inputs.truncate(1);
+        requests[0].inputs = vec![requests[0].inputs.swap_remove(kept)];
         if form == Form::Rows {
             // The shapes in the file are those of one request.
             graph.value_info.clear();
             graph.output.iter_mut().try_for_each(without_shape)?;
-            let input = graph.input.iter_mut().find(|input| input.name == names[0])?;
+            let input = graph.input.iter_mut().find(|input| input.name == names[kept])?;
             let Some(Value::TensorType(kind)) = input.r#type.as_mut()?.value.as_mut() else { return None };
             kind.shape.as_mut()?.dim.first_mut()?.value = Some(dimension::Value::DimParam("N".to_owned()));
         }
         file.bytes = model.encode_to_vec().into();
-        Some(Ready { file, requests, rtol: case.rtol, atol: case.atol })
+        Some(Ready { form, file, requests, rtol: case.rtol, atol: case.atol })
     }
 }
 
