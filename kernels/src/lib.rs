@@ -42,6 +42,8 @@ mod turn;
 mod window;
 
 #[cfg(test)]
+mod levels;
+#[cfg(test)]
 mod rows_tests;
 #[cfg(test)]
 mod tests;
@@ -68,8 +70,12 @@ const MAX_KEPT: usize = 4 << 20;
 /// The most lanes that a vector has.
 const MAX_LANES: usize = 16;
 
-/// What this processor can do.
+/// What this processor can do; in tests, what is asked for.
 fn level() -> Level {
+    #[cfg(test)]
+    if let Some(level) = levels::asked_for() {
+        return level;
+    }
     static LEVEL: LazyLock<Level> = LazyLock::new(Level::new);
     *LEVEL
 }

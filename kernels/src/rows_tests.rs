@@ -1,9 +1,12 @@
-//! What is done row by row, planes and products of matrices, against the plainest loops that compute the same.
+//! What is done row by row, planes and products of matrices, against the plainest loops that compute the same, at every
+//! level of instructions that the machine has.
 
 use proptest::prelude::*;
 
 use crate::{
-    Activation, Added, MaxPool, Norm, Product, Products, Steps, Sums, scale_rows, softmax,
+    Activation, Added, MaxPool, Norm, Product, Products, Steps, Sums,
+    levels::{self, At},
+    scale_rows, softmax,
     tests::{axis, close, numbers},
     thin_out,
 };
@@ -25,10 +28,11 @@ fn steps(rows: usize, columns: usize, kind: u8) -> (Steps, usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
 
     #[test]
-    fn softmax_is_what_the_loops_say(rows in 1..40_usize, len in 1..70_usize, adds in any::<bool>()) {
+    fn softmax_is_what_the_loops_say(rows in 1..40_usize, len in 1..70_usize, adds in any::<bool>(), level in levels::any()) {
+        let _at = At::level(level);
         let given: Vec<f32> = numbers(rows * len, 1).iter().map(|x| x * 20.0).collect();
         let (added, starts) = (numbers(len + 3, 2), (0..rows).map(|row| row % 4).collect::<Vec<_>>());
         let added = adds.then_some(Added { numbers: &added, starts: &starts });
@@ -48,7 +52,10 @@ proptest! {
     }
 
     #[test]
-    fn rows_are_normalized(rows in 1..9_usize, len in 1..70_usize, centered in any::<bool>(), then in any::<bool>()) {
+    fn rows_are_normalized(
+        rows in 1..9_usize, len in 1..70_usize, centered in any::<bool>(), then in any::<bool>(), level in levels::any(),
+    ) {
+        let _at = At::level(level);
         let given = numbers(rows * len, 1);
         let (factors, addends) = if then { (numbers(len, 2), numbers(len, 3)) } else { (vec![], vec![]) };
         let mut expected = Vec::new();
@@ -66,7 +73,8 @@ proptest! {
     }
 
     #[test]
-    fn the_largest_of_each_window(y in axis(), x in axis(), planes in 1..4_usize) {
+    fn the_largest_of_each_window(y in axis(), x in axis(), planes in 1..4_usize, level in levels::any()) {
+        let _at = At::level(level);
         let (y, x) = (crate::WindowAxis { dilation: 1, ..y }, crate::WindowAxis { dilation: 1, ..x });
         let pool = MaxPool { y, x, output: (y.output(), x.output()) };
         let given = numbers(planes * y.input * x.input, 1);
@@ -92,7 +100,9 @@ proptest! {
     #[test]
     fn matrices_that_vary_are_multiplied(
         (rows, inner, outer) in (1..20_usize, 1..40_usize, 1..40_usize), kinds in [0..3_u8, 0..3_u8, 0..3_u8],
+        level in levels::any(),
     ) {
+        let _at = At::level(level);
         let (left, left_len) = steps(rows, inner, kinds[0]);
         let (right, right_len) = steps(inner, outer, kinds[1]);
         let (out, out_len) = steps(rows, outer, kinds[2]);
@@ -117,7 +127,8 @@ proptest! {
     }
 
     #[test]
-    fn sums_over_an_axis(len in 1..200_usize, outer in 1..5_usize, inner in 1..40_usize) {
+    fn sums_over_an_axis(len in 1..200_usize, outer in 1..5_usize, inner in 1..40_usize, level in levels::any()) {
+        let _at = At::level(level);
         let given = numbers(outer * len * inner, 1);
         let sum = |at: usize| -> f32 {
             (0..len).map(|k| given[(at / inner * len + k) * inner + at % inner]).sum::<f32>() * 0.25
@@ -129,7 +140,10 @@ proptest! {
     }
 
     #[test]
-    fn every_so_many_are_taken(len in 1..9_usize, step in 1..4_usize, outer in 1..4_usize, inner in 1..20_usize) {
+    fn every_so_many_are_taken(
+        len in 1..9_usize, step in 1..4_usize, outer in 1..4_usize, inner in 1..20_usize, level in levels::any(),
+    ) {
+        let _at = At::level(level);
         let total = (len - 1) * step + 1;
         let given = numbers(outer * total * inner, 1);
         let of = |at: usize| given[(at / (len * inner) * total + at / inner % len * step) * inner + at % inner];
@@ -147,16 +161,18 @@ proptest! {
 /// What is not a number stays so, and what is beyond all bounds does what it should.
 #[test]
 fn the_ends_of_the_scale() {
-    let mut rows = [f32::NAN, 0.0, f32::NEG_INFINITY, 3.0, 1000.0, -1000.0];
-    softmax(&mut rows, 2, None);
-    assert!(rows[0].is_nan() && rows[1].is_nan());
-    assert_eq!(rows[2..], [0.0, 1.0, 1.0, 0.0]);
-    for activation in [Activation::Sigmoid, Activation::Tanh, Activation::Silu, Activation::Gelu] {
-        let mut ends = [f32::NAN, 200.0, -200.0, f32::MAX];
-        activation.run(&mut ends);
-        assert!(ends[0].is_nan());
-        let top = if matches!(activation, Activation::Sigmoid | Activation::Tanh) { 1.0 } else { 200.0 };
-        assert_eq!(ends[1], top, "{activation:?}");
-        assert_eq!(ends[2], if activation == Activation::Tanh { -1.0 } else { 0.0 }, "{activation:?}");
-    }
+    levels::at_each(|| {
+        let mut rows = [f32::NAN, 0.0, f32::NEG_INFINITY, 3.0, 1000.0, -1000.0];
+        softmax(&mut rows, 2, None);
+        assert!(rows[0].is_nan() && rows[1].is_nan());
+        assert_eq!(rows[2..], [0.0, 1.0, 1.0, 0.0]);
+        for activation in [Activation::Sigmoid, Activation::Tanh, Activation::Silu, Activation::Gelu] {
+            let mut ends = [f32::NAN, 200.0, -200.0, f32::MAX];
+            activation.run(&mut ends);
+            assert!(ends[0].is_nan());
+            let top = if matches!(activation, Activation::Sigmoid | Activation::Tanh) { 1.0 } else { 200.0 };
+            assert_eq!(ends[1], top, "{activation:?}");
+            assert_eq!(ends[2], if activation == Activation::Tanh { -1.0 } else { 0.0 }, "{activation:?}");
+        }
+    });
 }

@@ -1,10 +1,14 @@
-//! The kernels against the plainest loops that compute the same, over shapes, strides, paddings, dilations and groups.
+//! The kernels against the plainest loops that compute the same, over shapes, strides, paddings, dilations and groups, at every
+//! level of instructions that the machine has.
 
 use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use crate::{Activation, Conv, ConvWeights, Dense, DenseWeights, Depthwise, Window, WindowAxis};
+use crate::{
+    Activation, Conv, ConvWeights, Dense, DenseWeights, Depthwise, Window, WindowAxis,
+    levels::{self, At},
+};
 
 /// Numbers between -1 and 1 that differ from each other.
 pub(crate) fn numbers(len: usize, seed: usize) -> Vec<f32> {
@@ -66,10 +70,13 @@ pub(crate) fn close(ours: &[f32], expected: &[f32]) -> Result<(), TestCaseError>
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
 
     #[test]
-    fn depthwise_is_what_the_loops_say(y in axis(), x in axis(), channels in 1..40_usize, activation in activation()) {
+    fn depthwise_is_what_the_loops_say(
+        y in axis(), x in axis(), channels in 1..40_usize, activation in activation(), level in levels::any(),
+    ) {
+        let _at = At::level(level);
         let window = Window::new(y, x);
         let image = numbers(channels * window.input_len(), 1);
         let weights = numbers(channels * y.kernel * x.kernel, 2);
@@ -84,8 +91,9 @@ proptest! {
     #[test]
     fn convolutions_are_what_the_loops_say(
         y in axis(), x in axis(), (groups, inputs, outputs) in (1..4_usize, 1..6_usize, 1..20_usize),
-        activation in activation(), adds in any::<bool>(),
+        activation in activation(), adds in any::<bool>(), level in levels::any(),
     ) {
+        let _at = At::level(level);
         let window = Window::new(y, x);
         let image = numbers(groups * inputs * window.input_len(), 4);
         let weights = numbers(groups * outputs * inputs * y.kernel * x.kernel, 5);
@@ -102,7 +110,10 @@ proptest! {
     }
 
     #[test]
-    fn pointwise_convolutions_are_products(size in 1..120_usize, inputs in 1..20_usize, outputs in 1..40_usize) {
+    fn pointwise_convolutions_are_products(
+        size in 1..120_usize, inputs in 1..20_usize, outputs in 1..40_usize, level in levels::any(),
+    ) {
+        let _at = At::level(level);
         let (y, x) = (WindowAxis::pointwise(1), WindowAxis::pointwise(size));
         let (image, weights, bias) = (numbers(inputs * size, 8), numbers(inputs * outputs, 9), numbers(outputs, 10));
         let expected = convolve([y, x], (1, inputs), (&image, &weights, &bias));
@@ -115,7 +126,9 @@ proptest! {
     #[test]
     fn products_are_what_the_loops_say(
         rows in 1..40_usize, inner in 1..70_usize, outer in 1..150_usize, activation in activation(), adds in any::<bool>(),
+        level in levels::any(),
     ) {
+        let _at = At::level(level);
         let (left, matrix, bias) = (numbers(rows * inner, 11), numbers(inner * outer, 12), numbers(outer, 13));
         let other = adds.then(|| numbers(rows * outer, 14));
         let mut expected = Vec::new();
@@ -141,30 +154,34 @@ proptest! {
 
 #[test]
 fn many_rows_are_worked_off_in_blocks() {
-    let (rows, inner, outer) = (300, 1100, 5);
-    let (left, matrix) = (numbers(rows * inner, 1), numbers(inner * outer, 2));
-    let dense = Dense::new(Arc::new(DenseWeights::new(&matrix, inner, outer)), &[]);
-    let mut out = vec![f32::NAN; rows * outer];
-    dense.run(&left, None, &mut out, Activation::Linear);
-    for (row, out) in left.chunks_exact(inner).zip(out.chunks_exact(outer)) {
-        let mut alone = vec![f32::NAN; outer];
-        dense.run(row, None, &mut alone, Activation::Linear);
-        assert_eq!(alone, out);
-    }
+    levels::at_each(|| {
+        let (rows, inner, outer) = (300, 1100, 5);
+        let (left, matrix) = (numbers(rows * inner, 1), numbers(inner * outer, 2));
+        let dense = Dense::new(Arc::new(DenseWeights::new(&matrix, inner, outer)), &[]);
+        let mut out = vec![f32::NAN; rows * outer];
+        dense.run(&left, None, &mut out, Activation::Linear);
+        for (row, out) in left.chunks_exact(inner).zip(out.chunks_exact(outer)) {
+            let mut alone = vec![f32::NAN; outer];
+            dense.run(row, None, &mut alone, Activation::Linear);
+            assert_eq!(alone, out);
+        }
+    });
 }
 
 #[test]
 fn what_is_not_a_number_stays_so() {
-    for activation in [Activation::RELU, Activation::Clip(-1.0, 6.0), Activation::HardSwish] {
-        let mut some = vec![f32::NAN, -2.0, 3.0, f32::INFINITY, f32::NAN];
-        activation.run(&mut some);
-        assert!(some[0].is_nan() && some[4].is_nan(), "{activation:?}: {some:?}");
-        assert!(some[1..4].iter().all(|number| !number.is_nan()), "{activation:?}: {some:?}");
-        // Also where the activation is part of the product.
-        let dense = Dense::new(Arc::new(DenseWeights::new(&[1.0; 2 * 19], 2, 19)), &[]);
-        let mut out = vec![0.0; 2 * 19];
-        dense.run(&[f32::NAN, 1.0, 2.0, 1.0], None, &mut out, activation);
-        assert!(out[..19].iter().all(|number| number.is_nan()), "{activation:?}: {out:?}");
-        assert!(out[19..].iter().all(|number| *number == 3.0), "{activation:?}: {out:?}");
-    }
+    levels::at_each(|| {
+        for activation in [Activation::RELU, Activation::Clip(-1.0, 6.0), Activation::HardSwish] {
+            let mut some = vec![f32::NAN, -2.0, 3.0, f32::INFINITY, f32::NAN];
+            activation.run(&mut some);
+            assert!(some[0].is_nan() && some[4].is_nan(), "{activation:?}: {some:?}");
+            assert!(some[1..4].iter().all(|number| !number.is_nan()), "{activation:?}: {some:?}");
+            // Also where the activation is part of the product.
+            let dense = Dense::new(Arc::new(DenseWeights::new(&[1.0; 2 * 19], 2, 19)), &[]);
+            let mut out = vec![0.0; 2 * 19];
+            dense.run(&[f32::NAN, 1.0, 2.0, 1.0], None, &mut out, activation);
+            assert!(out[..19].iter().all(|number| number.is_nan()), "{activation:?}: {out:?}");
+            assert!(out[19..].iter().all(|number| *number == 3.0), "{activation:?}: {out:?}");
+        }
+    });
 }
