@@ -1,6 +1,6 @@
 //! How long it takes until a version serves, against bare tract: read, parse, type, and compile the first plan of the same file,
 //! with nothing checked. Row proof, golden answers and load probe are left out, as they are bounded by themselves; they are
-//! shown beside it.
+//! shown beside it. The run on zeros of a model without golden answers is not left out.
 //!
 //! `cargo bench --bench load [-- NAME …]` prints a table over demo models, exported ones and large ones that are built here; a name
 //! that is a path to an `.onnx` file is measured as well. The two sides take turns, and keep what they have loaded, so that neither
@@ -45,8 +45,10 @@ use weir::{
     types::{Batch, ModelName, ServableId, Version},
 };
 
+#[path = "engine/families.rs"]
+#[expect(dead_code, reason = "they are not run here")]
+mod families;
 #[path = "engine/graph.rs"]
-#[expect(dead_code, reason = "other graphs are built elsewhere")]
 mod graph;
 
 use graph::Graph;
@@ -71,6 +73,9 @@ const MODELS: [&str; 14] = [
     "tests/exporters/torch-dlrm/1",
     "tests/exporters/torch-gru/1",
 ];
+
+/// Those of the engines' benchmark that are measured here, too.
+const FAMILIES: [&str; 2] = ["MobileNetV3-small", "trees 200x6 classifier"];
 
 /// Makes a model file.
 type Build = fn() -> Vec<u8>;
@@ -160,10 +165,13 @@ fn table() {
     let mut files: Vec<PathBuf> =
         MODELS.iter().filter(|path| wanted(path)).map(|path| root.join(path).join("model.onnx")).collect();
     let built = tempfile::tempdir().expect("a folder for what is built");
-    for (name, build) in BUILT.iter().filter(|(name, _)| wanted(name)) {
+    let models = BUILT.iter().filter(|(name, _)| wanted(name)).map(|(name, build)| ((*name).to_owned(), build()));
+    let families = families::families().into_iter().filter(|family| FAMILIES.contains(&family.name.as_str()));
+    let families = families.filter(|family| wanted(&family.name)).map(|family| (family.name, family.model));
+    for (name, model) in models.chain(families) {
         let folder = built.path().join(name);
         std::fs::create_dir(&folder).expect("a folder in it");
-        std::fs::write(folder.join("model.onnx"), build()).expect("a file in it");
+        std::fs::write(folder.join("model.onnx"), model).expect("a file in it");
         files.push(folder.join("model.onnx"));
     }
     files.extend(named.iter().map(PathBuf::from).filter(|path| path.is_file()));

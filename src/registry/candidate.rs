@@ -65,11 +65,15 @@ impl Candidate {
         model.plan(signature.one_row()).map_err(in_file)?;
         clock.stage(|times| &mut times.compile);
         let golden = goods.golden.map(|text| Golden::read(text, signature)).transpose()?;
-        let sample = match &golden {
-            Some(golden) => golden.check(&model)?,
-            None => sample(&model),
+        let sample = if let Some(golden) = &golden {
+            let sample = golden.check(&model)?;
+            clock.stage(|times| &mut times.golden);
+            sample
+        } else {
+            let sample = sample(&model);
+            clock.stage(|times| &mut times.sample);
+            sample
         };
-        clock.stage(|times| &mut times.golden);
         Ok(Self { engine: engine.name(), model, golden, sample, times: clock.stop() })
     }
 

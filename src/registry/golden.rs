@@ -1,7 +1,10 @@
 //! The golden gate: a version may serve when it gives the answers that came with it. Called by the loader, which also takes the
 //! golden inputs as samples for the proof that rows may be merged.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{
     answers::{Difference, difference},
@@ -13,6 +16,13 @@ use crate::{
     spec::golden_json::{Case, parse_golden_json},
     types::{Batch, Signature, Tensor},
 };
+
+/// Cases of one version, and rows of all of them together: a load runs them all.
+const MAX_CASES: usize = 1_000;
+const MAX_ROWS: usize = 10_000;
+
+/// Different numbers of rows: a plan is compiled for each.
+const MAX_SIZES: usize = 16;
 
 /// The cases of a version, checked against its signature.
 #[derive(Debug)]
@@ -33,15 +43,20 @@ impl Golden {
     /// Reads the cases and puts their inputs into the model's order.
     ///
     /// # Errors
-    /// What is wrong with the text, or which case does not fit the model.
+    /// What is wrong with the text, what there is too much of, or which case does not fit the model.
     pub fn read(text: &str, signature: &Signature) -> Result<Self, LoadError> {
         let cases = parse_golden_json(text).map_err(|problems| {
             let first = problems.first().map(ToString::to_string).unwrap_or_default();
             LoadError::new(format!("{GOLDEN_JSON}: {first}"))
         })?;
+        at_most("cases", cases.len(), MAX_CASES)?;
         let cases = cases.into_iter().enumerate();
-        let cases: Result<_, _> = cases.map(|(index, case)| prepare(index, case, signature)).collect();
-        Ok(Self { cases: cases? })
+        let cases: Result<Vec<_>, _> = cases.map(|(index, case)| prepare(index, case, signature)).collect();
+        let cases = cases?;
+        at_most("rows", cases.iter().map(|case| case.rows).fold(0, usize::saturating_add), MAX_ROWS)?;
+        let sizes: BTreeSet<usize> = cases.iter().map(|case| case.rows).collect();
+        at_most("different numbers of rows", sizes.len(), MAX_SIZES)?;
+        Ok(Self { cases })
     }
 
     /// The inputs of every case, in the model's order.
@@ -82,6 +97,13 @@ impl Golden {
         }
         Ok(first.unwrap_or_default())
     }
+}
+
+fn at_most(what: &str, count: usize, most: usize) -> Result<(), LoadError> {
+    if count > most {
+        return Err(LoadError::new(format!("{GOLDEN_JSON}: {what}: expected at most {most}, got {count}")));
+    }
+    Ok(())
 }
 
 fn prepare(index: usize, case: Case, signature: &Signature) -> Result<GoldenCase, LoadError> {
@@ -131,6 +153,28 @@ mod tests {
         let bad = case("[0, 1, 2, 3]", "[1, 3, 0.1, 7]");
         let error = check(&format!(r#"{{"cases":[{good},{bad}]}}"#)).unwrap_err();
         assert_eq!(error, "golden.json: case 1, output 'y', element 2: expected 0.1, got 5");
+    }
+
+    #[test]
+    fn what_a_load_has_to_run_is_bounded() {
+        let case = |rows: usize| {
+            let (x, y) = (vec!["0"; 2 * rows].join(","), vec!["1"; 2 * rows].join(","));
+            case(&format!("[{x}]"), &format!("[{y}]")).replace("[2,2]", &format!("[{rows},2]"))
+        };
+        let checked = |rows: &[usize]| {
+            let cases: Vec<String> = rows.iter().map(|rows| case(*rows)).collect();
+            check(&format!(r#"{{"cases":[{}]}}"#, cases.join(","))).map(drop)
+        };
+        assert_eq!(checked(&[1; MAX_CASES]), Ok(()));
+        let error = "golden.json: cases: expected at most 1000, got 1001";
+        assert_eq!(checked(&[1; MAX_CASES + 1]).unwrap_err(), error);
+        assert_eq!(checked(&[MAX_ROWS - 1, 1]), Ok(()));
+        let error = "golden.json: rows: expected at most 10000, got 10001";
+        assert_eq!(checked(&[MAX_ROWS, 1]).unwrap_err(), error);
+        let sizes: Vec<usize> = (1..=MAX_SIZES + 1).collect();
+        assert_eq!(checked(&sizes[..MAX_SIZES]), Ok(()));
+        let error = "golden.json: different numbers of rows: expected at most 16, got 17";
+        assert_eq!(checked(&sizes).unwrap_err(), error);
     }
 
     #[test]

@@ -2,7 +2,11 @@
 //! into the scheduler. Everything here blocks and may take seconds; it runs on the loader threads and in `weir check`, never where
 //! requests are served.
 
-use std::{path::PathBuf, sync::Arc, time::SystemTime};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use super::{
     bundle::{Bundle, Shelf, read_bundle},
@@ -93,10 +97,10 @@ impl Loader {
         selection.log(&order.id);
         let in_file = |error: LoadError| in_file(&spec.model_filename, &error);
         let inputs = candidate.golden_inputs();
-        let Candidate { engine, model, sample, .. } = candidate;
+        let Candidate { engine, model, sample, times, .. } = candidate;
         let signature = model.signature().clone();
         let classes = Classes::new(model.class_names(), spec);
-        let merging = merging(&model, spec.batching.max_batch_size, &inputs).map_err(in_file)?;
+        let merging = merging(&model, spec.batching.max_batch_size, (&inputs, times.compile)).map_err(in_file)?;
         clock.stage(|times| &mut times.proof);
         // Needed for the first time: digests of large files take longer than to load them.
         let Sums { digest, fingerprint } = sums.wait()?;
@@ -107,15 +111,15 @@ impl Loader {
             .map(|score| with_class_names(score, &classes));
         let series = self.metrics.servable(&order.id, engine, &digest, score);
         let model = Arc::new(model);
-        let lane = self.scheduler.lane(LaneParts {
+        let parts = LaneParts {
             id: order.id.clone(),
             model: Arc::clone(&model) as Arc<dyn Model>,
             merging: merging.clone(),
             batching: spec.batching.clone(),
             resources: spec.resources.clone(),
             series: Arc::clone(&series),
-        });
-        let lane = lane.map_err(in_file)?;
+        };
+        let lane = self.scheduler.lane_after(parts, times.compile).map_err(in_file)?;
         model.forget();
         let servable = Servable {
             id: order.id.clone(),
@@ -143,15 +147,20 @@ fn with_class_names(score: ResolvedScore, classes: &Classes) -> ResolvedScore {
     }
 }
 
-/// Whether requests may share batches: as the operator says, else as can be proved.
-fn merging(model: &dyn Model, limit: BatchLimit, samples: &[Vec<Tensor>]) -> Result<Merging, LoadError> {
+/// Whether requests may share batches: as the operator says, else as can be proved with known inputs, by how long a plan took to
+/// compile.
+fn merging(
+    model: &dyn Model,
+    limit: BatchLimit,
+    (samples, compile): (&[Vec<Tensor>], Duration),
+) -> Result<Merging, LoadError> {
     if model.signature().batch == Batch::None {
         return Ok(Merging::NoBatch);
     }
     match limit {
         BatchLimit::Rows(_) => Ok(Merging::Vouched),
         BatchLimit::Whole => Ok(Merging::Off("max_batch_size is 0".into())),
-        BatchLimit::Auto => prove(model, samples),
+        BatchLimit::Auto => prove(model, samples, compile),
     }
 }
 

@@ -20,8 +20,10 @@ pub struct LoadTimes {
     pub parse: Duration,
     /// Compiling the first batch size.
     pub compile: Duration,
-    /// The golden answers, or one run on zeros.
+    /// The golden answers.
     pub golden: Duration,
+    /// One run on zeros, where there are no golden answers.
+    pub sample: Duration,
     /// Loading in the other engine, comparing and timing, where there is a choice.
     pub choice: Duration,
     /// The proof that rows may share batches.
@@ -32,14 +34,15 @@ pub struct LoadTimes {
 
 impl LoadTimes {
     /// The stages with their names, in their order.
-    pub fn stages(&self) -> [(&'static str, Duration); 8] {
-        let Self { read, probe, parse, compile, golden, choice, proof, rest } = *self;
+    pub fn stages(&self) -> [(&'static str, Duration); 9] {
+        let Self { read, probe, parse, compile, golden, sample, choice, proof, rest } = *self;
         [
             ("read", read),
             ("probe", probe),
             ("parse", parse),
             ("compile", compile),
             ("golden", golden),
+            ("sample", sample),
             ("choice", choice),
             ("proof", proof),
             ("rest", rest),
@@ -88,8 +91,8 @@ impl LoadClock {
     pub(super) fn engine(&mut self, kept: LoadTimes) {
         self.stage(|times| &mut times.choice);
         self.times.choice = self.times.choice.saturating_sub(kept.total());
-        let LoadTimes { probe, parse, compile, golden, .. } = kept;
-        self.times = LoadTimes { probe, parse, compile, golden, ..self.times };
+        let LoadTimes { probe, parse, compile, golden, sample, .. } = kept;
+        self.times = LoadTimes { probe, parse, compile, golden, sample, ..self.times };
     }
 
     /// The time since the last stage's end is the rest.

@@ -238,6 +238,14 @@ impl Scheduler {
     /// # Errors
     /// When the engine cannot compile the model.
     pub fn lane(self: &Arc<Self>, parts: LaneParts) -> Result<Lane, LoadError> {
+        self.lane_after(parts, Duration::ZERO)
+    }
+
+    /// The same where compiling one size is known to have taken so long: what the others are expected to take.
+    ///
+    /// # Errors
+    /// When the engine cannot compile the model.
+    pub fn lane_after(self: &Arc<Self>, parts: LaneParts, compile: Duration) -> Result<Lane, LoadError> {
         let batched = parts.model.signature().batch == Batch::Rows;
         let plans = Plans::new(Arc::clone(&parts.model), batched, parts.resources.max_plan_bytes)?;
         let core = Arc::new(Core::new(CoreParts {
@@ -256,7 +264,7 @@ impl Scheduler {
             bell: Arc::clone(&self.bell),
         }));
         self.pool.add(Arc::clone(&core));
-        self.compiler.enqueue(&core);
+        self.compiler.enqueue(&core, compile);
         Ok(Lane::new(core, Arc::clone(&self.pool), Arc::clone(&self.aside)))
     }
 

@@ -1,13 +1,16 @@
 //! Merging is proved, not assumed. At load, rows are run alone, together, permuted and padded; if any row's answer moves beyond
 //! the tolerance, requests to that model are never merged, padded or split. Called by the registry's loader.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 
 use super::{Merging, batch::run_once};
 use crate::{
-    engine::{EngineError, LoadError, Model},
+    engine::{EngineError, LoadError, Model, Plan},
     types::{Batch, DType, Shape, Signature, Tensor, TensorSpec, Tolerance},
 };
 
@@ -17,12 +20,32 @@ const ROWS: usize = 4;
 /// Every row of a trial has its own magnitude: a scale taken over the whole batch (dynamic quantisation) shows at once.
 const SCALES: [f32; ROWS] = [1.0, 0.01, 30.0, 0.3];
 
+/// How often each row is run alone: twice tells whether chance has a part in it.
+const ALONE: usize = 2;
+/// In how many batches all rows are run.
+const BATCHES: usize = 3;
+
+/// What the runs of a proof may take together, by the quickest so far: any other may have been put aside by the system.
+const MOST_WORK: Duration = Duration::from_secs(2);
+/// When nothing more is begun, whatever it was that took the time.
+const MOST: Duration = Duration::from_secs(10);
+
+/// What to do about a model that is too slow for a proof.
+const ADVICE: &str = "a number as batching.max_batch_size in model.toml vouches for them";
+
 /// Finds out whether the rows of a model are independent. `samples` are inputs that the model is known to take, in its order
-/// (golden inputs, say); generated ones are tried as well.
+/// (golden inputs, say); generated ones are tried as well, where there is time. `compile`: what a plan is expected to take.
 ///
 /// # Errors
 /// When the model cannot be compiled for the trial's sizes.
-pub fn prove(model: &dyn Model, samples: &[Vec<Tensor>]) -> Result<Merging, LoadError> {
+pub fn prove(model: &dyn Model, samples: &[Vec<Tensor>], compile: Duration) -> Result<Merging, LoadError> {
+    let begun = Instant::now();
+    let elapsed = || begun.elapsed();
+    prove_in_time(model, samples, &mut Watch { elapsed: &elapsed, compile, least: None, runs: 0, rows: 0 })
+}
+
+/// The same by any clock.
+fn prove_in_time(model: &dyn Model, samples: &[Vec<Tensor>], watch: &mut Watch<'_>) -> Result<Merging, LoadError> {
     let signature = model.signature();
     if signature.batch == Batch::None {
         return Ok(Merging::NoBatch);
@@ -30,27 +53,86 @@ pub fn prove(model: &dyn Model, samples: &[Vec<Tensor>]) -> Result<Merging, Load
     if let Some(operator) = model.order_dependent().first() {
         return Ok(Merging::Off(format!("operator {operator} makes rows depend on each other or on chance").into()));
     }
-    let mut tried = false;
+    let (mut proved, mut late) = (false, None);
     for rows in [known_rows(signature, samples), Some(generated_rows(signature))].into_iter().flatten() {
-        match trial(model, &rows) {
-            Ok(None) => tried = true,
+        match trial(model, &rows, watch) {
+            Ok(None) => proved = true,
             Ok(Some(reason)) => return Ok(Merging::Off(reason.into())),
             Err(Trial::Compile(error)) => return Err(error),
             // Generated values may lie outside of what the model takes (an index, say); known ones may not.
             Err(Trial::Run(error)) => tracing::debug!(%error, "a trial of rows could not be run"),
+            Err(Trial::Late(reason)) => {
+                tracing::debug!(proved, reason, "a trial of rows was given up");
+                late = Some(reason);
+                break;
+            }
         }
     }
-    if tried {
-        Ok(Merging::Proved)
-    } else {
-        Ok(Merging::Off("no rows could be run to prove that they are independent".into()))
+    if proved {
+        return Ok(Merging::Proved);
     }
+    let reason = late.unwrap_or_else(|| "no rows could be run to prove that they are independent".to_owned());
+    Ok(Merging::Off(reason.into()))
 }
 
 enum Trial {
     Compile(LoadError),
     Run(EngineError),
+    /// There is no time for it: how slow the model is, and what to do.
+    Late(String),
 }
+
+/// Sees to it that a proof does not take longer than it may.
+struct Watch<'a> {
+    /// Since the proof's beginning.
+    elapsed: &'a dyn Fn() -> Duration,
+    /// What a plan is expected to take.
+    compile: Duration,
+    /// What a row took in the quickest run so far.
+    least: Option<Duration>,
+    runs: u32,
+    /// Of all sets that were begun.
+    rows: u32,
+}
+
+impl Watch<'_> {
+    /// So many rows are to be run as often as a trial does, in a batch that has yet to be compiled.
+    fn begin(&mut self, rows: usize) -> Result<(), Trial> {
+        self.rows += u32::try_from(rows * (ALONE + BATCHES)).unwrap_or(u32::MAX);
+        self.allow(self.compile)
+    }
+
+    /// Whether something may be begun that is expected to take so long.
+    fn allow(&self, expected: Duration) -> Result<(), Trial> {
+        let least = self.least.unwrap_or_default();
+        // One run alone says little: it fills caches as well.
+        if self.runs >= 2 && least.saturating_mul(self.rows) > MOST_WORK {
+            let text =
+                format!("too slow to prove within {MOST_WORK:?} that rows are independent (a row takes {least:.1?})");
+            return Err(Trial::Late(format!("{text}: {ADVICE}")));
+        }
+        if (self.elapsed)().saturating_add(expected) > MOST {
+            let text = format!("it cannot be proved within {MOST:?} that rows are independent");
+            return Err(Trial::Late(format!("{text}: {ADVICE}")));
+        }
+        Ok(())
+    }
+
+    /// Runs so many rows, if there is time for it.
+    fn run(&mut self, (model, plan): Compiled<'_>, inputs: &[Tensor], rows: usize) -> Result<Vec<Tensor>, Trial> {
+        let rows = u32::try_from(rows.max(1)).unwrap_or(u32::MAX);
+        self.allow(self.least.unwrap_or_default().saturating_mul(rows))?;
+        let begun = (self.elapsed)();
+        let outputs = run_once(model, plan, inputs)?;
+        let took = (self.elapsed)().saturating_sub(begun) / rows;
+        self.least = Some(self.least.map_or(took, |least| least.min(took)));
+        self.runs += 1;
+        Ok(outputs)
+    }
+}
+
+/// A model, and a plan of it.
+type Compiled<'a> = (&'a dyn Model, &'a Arc<dyn Plan>);
 
 impl From<EngineError> for Trial {
     fn from(error: EngineError) -> Self {
@@ -62,7 +144,8 @@ impl From<EngineError> for Trial {
 type Row = Vec<Tensor>;
 
 /// The reason why rows are not independent; `None` when they are.
-fn trial(model: &dyn Model, rows: &[Row]) -> Result<Option<String>, Trial> {
+fn trial(model: &dyn Model, rows: &[Row], watch: &mut Watch<'_>) -> Result<Option<String>, Trial> {
+    watch.begin(rows.len())?;
     let alone = model.plan(Some(1)).map_err(Trial::Compile)?;
     let together = match model.plan(Some(rows.len())) {
         Ok(plan) => plan,
@@ -70,8 +153,8 @@ fn trial(model: &dyn Model, rows: &[Row]) -> Result<Option<String>, Trial> {
     };
     let mut answers = Vec::with_capacity(rows.len());
     for row in rows {
-        let first = run_once(model, &alone, row)?;
-        let again = run_once(model, &alone, row)?;
+        let runs: [Vec<Tensor>; ALONE] = [watch.run((model, &alone), row, 1)?, watch.run((model, &alone), row, 1)?];
+        let [first, again] = runs;
         if let Some(reason) = difference(model.signature(), &again, &first) {
             return Ok(Some(format!("two runs on one row differ in {reason}")));
         }
@@ -80,11 +163,13 @@ fn trial(model: &dyn Model, rows: &[Row]) -> Result<Option<String>, Trial> {
     let straight: Vec<usize> = (0..rows.len()).collect();
     let reversed: Vec<usize> = straight.iter().rev().copied().collect();
     let padded: Vec<usize> = straight.iter().map(|row| row / 2 * 2).collect();
-    for order in [straight, reversed, padded] {
+    let orders: [Vec<usize>; BATCHES] = [straight, reversed, padded];
+    for order in orders {
         let batch: Vec<&Row> = order.iter().map(|row| &rows[*row]).collect();
-        let outputs = match run_once(model, &together, &stack(&batch)?) {
+        let outputs = match watch.run((model, &together), &stack(&batch)?, rows.len()) {
             Ok(outputs) => outputs,
-            Err(error) => return Ok(Some(format!("it cannot run {} rows: {error}", rows.len()))),
+            Err(Trial::Run(error)) => return Ok(Some(format!("it cannot run {} rows: {error}", rows.len()))),
+            Err(late) => return Err(late),
         };
         for (at, row) in order.iter().enumerate() {
             let got: Result<Vec<_>, _> = outputs.iter().map(|output| output.slice_rows(at, 1)).collect();
@@ -226,25 +311,5 @@ fn generate(spec: &TensorSpec, rows: usize, next: &mut dyn FnMut() -> f32) -> Op
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::engine::fake::{FakeEngine, Script};
-
-    #[test]
-    fn an_elementwise_model_is_proved() {
-        let model = FakeEngine::new(Script::default(), 3).model();
-        assert_eq!(prove(model.as_ref(), &[]).unwrap(), Merging::Proved);
-        let model = FakeEngine::new(Script::default(), 3).without_batch().model();
-        assert_eq!(prove(model.as_ref(), &[]).unwrap(), Merging::NoBatch);
-    }
-
-    #[test]
-    fn known_rows_are_cut_out_of_samples() {
-        let model = FakeEngine::new(Script::default(), 2).model();
-        let sample = |rows: usize| {
-            vec![Tensor::from_vec(DType::Fp32, [rows, 2].as_slice().into(), vec![0_f32; rows * 2]).unwrap()]
-        };
-        assert!(known_rows(model.signature(), &[sample(1)]).is_none());
-        assert_eq!(known_rows(model.signature(), &[sample(1), sample(7)]).unwrap().len(), ROWS);
-    }
-}
+#[path = "proof_tests.rs"]
+mod tests;
