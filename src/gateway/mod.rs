@@ -148,16 +148,23 @@ impl Gateway {
     ///
     /// # Errors
     /// As [`Gateway::infer`].
-    pub async fn answer(&self, asked: Asked, ticket: &mut Ticket<'_>) -> Result<InferResponse, Error> {
-        match asked.0 {
-            Of::Model(question, rows) => {
-                let answer = question.target.run(rows, question.terms).await?;
-                Ok(self.answered(question, answer))
-            }
-            // Routes are deep; in a box they do not make the future of every request as large as theirs.
-            Of::Route(asked) => {
-                let (route, request) = *asked;
-                Box::pin(self.ask_route(&route, request, ticket)).await
+    #[expect(clippy::manual_async_fn, reason = "an async fn keeps twice what it is given")]
+    pub fn answer<'a>(
+        &'a self,
+        asked: Asked,
+        ticket: &'a mut Ticket<'_>,
+    ) -> impl Future<Output = Result<InferResponse, Error>> + Send + 'a {
+        async move {
+            match asked.0 {
+                Of::Model(question, rows) => {
+                    let answer = question.target.run(rows, question.terms).await?;
+                    Ok(self.answered(question, answer))
+                }
+                // Routes are deep; in a box they do not make the future of every request as large as theirs.
+                Of::Route(asked) => {
+                    let (route, request) = *asked;
+                    Box::pin(self.ask_route(&route, request, ticket)).await
+                }
             }
         }
     }

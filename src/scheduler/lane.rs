@@ -127,9 +127,26 @@ impl Lane {
     /// `Overloaded` when there is no room, or the answer would come too late with all that waits already (nothing was
     /// executed); `DeadlineExceeded` saying whether the rows were still waiting, or that the time is too short for any run;
     /// `Unavailable` when the servable is being unloaded or its circuit is open; `Internal` when the model failed.
-    pub async fn run(&self, rows: Rows, terms: impl Into<Terms>) -> Result<Answer, Error> {
-        let core = &self.inner.core;
+    pub fn run(&self, rows: Rows, terms: impl Into<Terms>) -> impl Future<Output = Result<Answer, Error>> + Send {
         let terms = terms.into();
+        // Not an `async fn`, which would keep what it is given twice; nor is what comes before the wait any part of the future.
+        async move {
+            let Waiting { replies, failed, started, queued, mut guard } = self.enter(rows, terms)?;
+            let pieces = match terms.deadline {
+                None => wait(replies, failed).await?,
+                Some(deadline) => match tokio::time::timeout_at(deadline.into(), wait(replies, failed)).await {
+                    Ok(pieces) => pieces?,
+                    Err(_) => return Err(self.missed(started.as_deref())),
+                },
+            };
+            guard.inner = None;
+            join(pieces, queued)
+        }
+    }
+
+    /// Queues the rows.
+    fn enter(&self, rows: Rows, terms: Terms) -> Result<Waiting<'_>, Error> {
+        let core = &self.inner.core;
         let queued = Instant::now();
         let home = Home::current();
         let local = home.as_ref().and_then(|home| core.local(home.index()).map(|queue| (home, queue)));
@@ -142,20 +159,12 @@ impl Lane {
         let failed = (rows.rows > piece).then(Arc::<Notify>::default);
         let common = Common { queued, terms, piece, started: started.clone(), home: sent_to, failed: failed.clone() };
         let (jobs, replies) = self.jobs(rows, slot, &common);
-        let mut guard = Leaving { inner: Some(&self.inner), home: home.as_ref() };
         match local {
             Some((home, queue)) => local::submit(core, queue, home, jobs.into_iter()),
             None => self.inner.pool.submit(core, jobs.into_iter()),
         }
-        let pieces = match terms.deadline {
-            None => wait(replies, failed).await?,
-            Some(deadline) => match tokio::time::timeout_at(deadline.into(), wait(replies, failed)).await {
-                Ok(pieces) => pieces?,
-                Err(_) => return Err(self.missed(started.as_deref())),
-            },
-        };
-        guard.inner = None;
-        join(pieces, queued)
+        let guard = Leaving { inner: Some(&self.inner), home };
+        Ok(Waiting { replies, failed, started, queued, guard })
     }
 
     /// A place in the queue, if there is one and waiting in it makes sense.
@@ -261,7 +270,18 @@ struct Common {
 /// Takes the rows out of the queue when the caller leaves before the answer.
 struct Leaving<'a> {
     inner: Option<&'a Inner>,
-    home: Option<&'a Arc<Home>>,
+    home: Option<Arc<Home>>,
+}
+
+/// A request whose rows are queued.
+struct Waiting<'a> {
+    replies: Few<Pending>,
+    /// Tells of failures where there are several pieces.
+    failed: Option<Arc<Notify>>,
+    /// Set when a worker takes the rows, where there is a deadline.
+    started: Option<Arc<AtomicBool>>,
+    queued: Instant,
+    guard: Leaving<'a>,
 }
 
 impl Drop for Leaving<'_> {
@@ -269,7 +289,7 @@ impl Drop for Leaving<'_> {
         let Some(inner) = self.inner else { return };
         // The receivers are dropped before this guard, so that the queues see whom nobody waits for.
         let mut gone = inner.pool.purge(inner.core.key);
-        if let Some(home) = self.home {
+        if let Some(home) = &self.home {
             inner.core.local_queues().for_each(|queue| gone |= queue.purge());
             local::left(&inner.core, home);
         }

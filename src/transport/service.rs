@@ -83,3 +83,20 @@ fn is_grpc(headers: &HeaderMap) -> bool {
         None => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<A, B, F>(_: impl Fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Every request that waits has one of these, and it is moved to its place when the request comes: an `async fn` on the way
+    /// keeps what it is given twice.
+    #[test]
+    fn what_waits_for_an_answer_is_small() {
+        let (http, grpc) = (size(rest::answer), size(grpc::infer));
+        assert!(http <= 1600 && grpc <= 1600, "{http} and {grpc} bytes");
+    }
+}

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request, Response, request::Parts};
 use hyper::body::Incoming;
 
 use super::{
@@ -29,37 +29,42 @@ use crate::{
 };
 
 /// `ModelInfer`.
-pub(super) async fn infer(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
-    let (parts, body) = request.into_parts();
-    let shared = &*shared;
-    let call = match Call::of(&parts.headers) {
-        Ok(call) => call,
-        Err(error) => {
-            infer::refuse(&shared.gateway, Protocol::Grpc, "", &error);
-            return refusal(Echo::of(&parts.headers), &error);
-        }
-    };
-    let (bytes, share) = match call.bytes(body, &shared.options.intake).await {
-        Ok(taken) => taken,
-        Err(error) => {
-            infer::refuse(&shared.gateway, Protocol::Grpc, "", &error);
-            return call.answer(Err(error));
-        }
-    };
-    let outcome = match begin(&shared.gateway, &call, bytes, parts.headers) {
-        Ok(begun) => {
-            let (mut ticket, form) = (begun.ticket, begun.form);
-            let outcome = shared.gateway.answer(begun.asked, &mut ticket).await;
-            infer::end(ticket, &form, outcome, |response, form| call.frame_answer(response, form))
-        }
-        Err(error) => Err(error),
-    };
-    let outcome = outcome.map(|done| {
-        let mut headers = HeaderMap::with_capacity(4);
-        infer::parameter_headers(&done.params, &mut headers);
-        (done.answer, headers)
-    });
-    call.answer(outcome).map(|body| body.holding(Some(share)))
+pub(in crate::transport) fn infer(
+    shared: Arc<Shared>,
+    request: Request<Incoming>,
+) -> impl Future<Output = Response<Body>> + Send {
+    // Not an `async fn`, which would keep the request twice.
+    let (Parts { headers, .. }, body) = request.into_parts();
+    async move {
+        let shared = &*shared;
+        let call = match Call::of(&headers) {
+            Ok(call) => call,
+            Err(error) => {
+                infer::refuse(&shared.gateway, Protocol::Grpc, "", &error);
+                return refusal(Echo::of(&headers), &error);
+            }
+        };
+        let (bytes, share) = match call.bytes(body, &shared.options.intake).await {
+            Ok(taken) => taken,
+            Err(error) => {
+                infer::refuse(&shared.gateway, Protocol::Grpc, "", &error);
+                return call.answer(Err(error));
+            }
+        };
+        let outcome = match begin(&shared.gateway, &call, bytes, headers) {
+            Ok(Begun { mut ticket, form, asked }) => {
+                let outcome = shared.gateway.answer(asked, &mut ticket).await;
+                infer::end(ticket, &form, outcome, |response, form| call.frame_answer(response, form))
+            }
+            Err(error) => Err(error),
+        };
+        let outcome = outcome.map(|done| {
+            let mut headers = HeaderMap::with_capacity(4);
+            infer::parameter_headers(&done.params, &mut headers);
+            (done.answer, headers)
+        });
+        call.answer(outcome).map(|body| body.holding(Some(share)))
+    }
 }
 
 /// Everything before the wait: in a plain request's short way, else in the long one.

@@ -15,6 +15,8 @@ use hyper::body::Incoming;
 use super::{body::Body, connection::Answering, middleware::Echo, service::Shared};
 use crate::types::{Error, ErrorCode};
 pub(super) use health::Reflection;
+#[cfg(test)]
+pub(super) use inference::infer;
 pub(super) use unary::refusal;
 
 /// The service of the Open Inference Protocol.

@@ -25,30 +25,32 @@ use crate::{
 };
 
 /// Answers a prediction request.
-pub(super) async fn answer(
-    shared: &Shared,
-    target: Target<'_>,
+#[expect(clippy::manual_async_fn, reason = "an async fn keeps twice what it is given")]
+pub(super) fn answer<'a>(
+    shared: &'a Shared,
+    target: Target<'a>,
     (headers, given): (HeaderMap, Given),
     body: Incoming,
-) -> Result<Response<Body>, Failed> {
-    let taken = async {
-        let deadline = http_deadline(given.get(&headers, Known::RequestTimeout), Instant::now)?;
-        Ok((deadline, take(&shared.options.intake, (&headers, given), body).await?))
-    };
-    let (deadline, (bytes, share)) = taken.await.inspect_err(|failed: &Failed| {
-        infer::refuse(&shared.gateway, Protocol::Http, &target.name, failed.error());
-    })?;
-    let accepts = given.get(&headers, Known::AcceptEncoding).cloned();
-    let length = given.get(&headers, Known::JsonLength);
-    let length = length.map(|value| json::header_length(value.as_bytes(), bytes.len())).transpose();
-    let origin = Origin { protocol: Protocol::Http, deadline, headers };
-    let begun = begin(&shared.gateway, &target, &bytes, length, origin)?;
-    drop(bytes);
-    let (mut ticket, form) = (begun.ticket, begun.form);
-    let outcome = shared.gateway.answer(begun.asked, &mut ticket).await;
-    let done = infer::end(ticket, &form, outcome, json::encode)?;
-    let answer = write(done, accepts.as_ref());
-    Ok(answer.map(|body| body.holding(Some(share))))
+) -> impl Future<Output = Result<Response<Body>, Failed>> + Send + 'a {
+    async move {
+        let taken = async {
+            let deadline = http_deadline(given.get(&headers, Known::RequestTimeout), Instant::now)?;
+            Ok((deadline, take(&shared.options.intake, (&headers, given), body).await?))
+        };
+        let (deadline, (bytes, share)) = taken.await.inspect_err(|failed: &Failed| {
+            infer::refuse(&shared.gateway, Protocol::Http, &target.name, failed.error());
+        })?;
+        let accepts = given.get(&headers, Known::AcceptEncoding).cloned();
+        let length = given.get(&headers, Known::JsonLength);
+        let length = length.map(|value| json::header_length(value.as_bytes(), bytes.len())).transpose();
+        let origin = Origin { protocol: Protocol::Http, deadline, headers };
+        let Begun { mut ticket, form, asked } = begin(&shared.gateway, &target, &bytes, length, origin)?;
+        drop(bytes);
+        let outcome = shared.gateway.answer(asked, &mut ticket).await;
+        let done = infer::end(ticket, &form, outcome, json::encode)?;
+        let answer = write(done, accepts.as_ref());
+        Ok(answer.map(|body| body.holding(Some(share))))
+    }
 }
 
 /// Everything before the wait: in a plain request's short way, else in the long one.

@@ -12,7 +12,7 @@ mod settings;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response, request::Parts};
 use hyper::body::Incoming;
 
 use self::{
@@ -24,25 +24,27 @@ use crate::protocol::json::views;
 pub(super) use reply::refusal;
 
 /// Answers a request that is not gRPC.
-pub(super) async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
-    let shared = &*shared;
-    let (parts, body) = request.into_parts();
-    let given = Given::of(&parts.headers);
-    let mut echo = Echo::given(&parts.headers, given);
-    let is_head = parts.method == Method::HEAD;
-    let outcome = match parse(parts.uri.path()) {
-        None => Ok(not_found()),
-        Some(route) if !allows(route.methods(), &parts.method) => Ok(not_allowed(route.methods())),
-        // The hot path: not boxed.
-        Some(Route::Model(Aspect::Infer, target)) => infer::answer(shared, target, (parts.headers, given), body).await,
-        Some(route) => Box::pin(other(shared, route, &parts.method, (&parts.headers, given), body)).await,
-    };
-    let mut response = outcome.unwrap_or_else(|failed| failed.answer(&mut echo));
-    if is_head {
-        response = reply::without_body(response);
+pub(super) fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> impl Future<Output = Response<Body>> + Send {
+    // Neither this nor what it calls for a prediction is an `async fn`: those keep twice what they are given.
+    let (Parts { method, uri, headers, .. }, body) = request.into_parts();
+    async move {
+        let shared = &*shared;
+        let given = Given::of(&headers);
+        let mut echo = Echo::given(&headers, given);
+        let outcome = match parse(uri.path()) {
+            None => Ok(not_found()),
+            Some(route) if !allows(route.methods(), &method) => Ok(not_allowed(route.methods())),
+            // The hot path: not boxed.
+            Some(Route::Model(Aspect::Infer, target)) => infer::answer(shared, target, (headers, given), body).await,
+            Some(route) => Box::pin(other(shared, route, &method, (&headers, given), body)).await,
+        };
+        let mut response = outcome.unwrap_or_else(|failed| failed.answer(&mut echo));
+        if method == Method::HEAD {
+            response = reply::without_body(response);
+        }
+        echo.write(response.headers_mut());
+        response
     }
-    echo.write(response.headers_mut());
-    response
 }
 
 /// Everything but predictions.
