@@ -33,6 +33,8 @@ struct Inner {
 
 /// An input value that makes the whole run fail.
 pub const POISON: f32 = -666.0;
+/// An input value that makes the whole run fail as one whose inputs do not fit.
+pub const UNFIT: f32 = -777.0;
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -94,6 +96,9 @@ impl Script {
                 std::panic::resume_unwind(Box::new("poison"));
             }
             return Err(EngineError::new("poisoned row"));
+        }
+        if x.contains(&UNFIT) {
+            return Err(EngineError::unfit("unfit row"));
         }
         Ok(x.iter().map(|value| value * 2.0 + 1.0).collect())
     }

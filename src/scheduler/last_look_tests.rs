@@ -16,7 +16,7 @@ use super::{
     *,
 };
 use crate::{
-    engine::fake::POISON,
+    engine::fake::{POISON, UNFIT},
     types::{Error, ErrorCode},
 };
 
@@ -258,5 +258,38 @@ async fn who_leaves_before_finding_out_keeps_nobody_else_from_it() {
     f.script.open();
     right(0.0, 1, &blocker.await.unwrap().unwrap());
     right(3.0, 1, &f.lane.run(rows(3.0, 1), None).await.unwrap());
+    f.scheduler.shutdown();
+}
+
+#[tokio::test]
+async fn inputs_that_do_not_fit_say_nothing_of_the_model_and_are_only_their_callers_fault() {
+    let f = broken_before().await;
+    let circuit = &f.lane.inner.core.circuit;
+    assert_eq!(circuit.admit(Instant::now()), Ok(()));
+    let (answers, _) = answer(&f, &mut [work(UNFIT, 1, None), work(UNFIT, 2, None)]);
+    for unfit in answers {
+        let unfit = unfit.unwrap_err();
+        assert_eq!((unfit.code(), unfit.text()), (ErrorCode::InvalidArgument, "model 'fake': unfit row"));
+    }
+    let before = f.script.batches().len();
+    let (answers, _) = answer(&f, &mut [work(1.0, 1, None), work(UNFIT, 2, None)]);
+    right(1.0, 1, answers[0].as_ref().unwrap());
+    assert_eq!(answers[1].as_ref().unwrap_err().code(), ErrorCode::InvalidArgument);
+    assert!(f.script.batches().len() > before, "it was tried again at once");
+    assert_eq!(f.lane.circuit(), (CircuitState::Closed, 1));
+    f.scheduler.shutdown();
+}
+
+#[tokio::test]
+async fn what_nobody_had_time_for_is_no_measurement() {
+    let f = fixture(1, batching(8), Merging::Proved);
+    f.warm().await;
+    let tariff = &f.lane.inner.core.tariff;
+    let later = Instant::now() + Duration::from_secs(3600);
+    let idle = tariff.idle_for(later);
+    answer(&f, &mut [work(1.0, 2, Some(Instant::now()))]).0.iter().for_each(expired);
+    assert_eq!(tariff.idle_for(later), idle);
+    right(1.0, 2, answer(&f, &mut [work(1.0, 2, None)]).0[0].as_ref().unwrap());
+    assert!(tariff.idle_for(later) < idle);
     f.scheduler.shutdown();
 }

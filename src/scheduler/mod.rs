@@ -11,15 +11,17 @@
 //! | `local`, `home`, `mailbox` | the local lane, and the way back to an I/O thread |
 //! | `pool`, `hand`, `policy`, `load`, `meeting` | the pool lane: whose turn it is (pure), what it looks like from outside, who is woken |
 //! | `worker`, `watchdog`, `promise` | those who run its batches, those who watch them, and who answers when both could |
-//! | `core`, `batch`, `job`, `sessions` | one servable, and the execution of a batch |
+//! | `core`, `answering`, `batch`, `job`, `sessions` | one servable, and the execution of a batch |
 //! | `circuit` | whether a servable that fails is asked at all |
 //! | `plans`, `compiler` | the compiled sizes |
 //! | `profile`, `costs`, `tariff` | what runs cost as measured, what follows from it for batches (pure), and both kept up to date |
 //! | `proof` | whether requests may be merged at all |
 //! | `aside`, `ledger` | what nobody waits for, on a thread that may be given up |
+//! | `seldom` | what would be said too often |
 //! | `sync`, `checked` | the locks of what is model-checked, and the checks |
 
 mod admission;
+mod answering;
 mod aside;
 mod batch;
 mod circuit;
@@ -43,6 +45,7 @@ mod promise;
 mod proof;
 mod queue;
 mod room;
+mod seldom;
 mod sessions;
 mod sync;
 mod tariff;

@@ -285,8 +285,11 @@ impl<'q, 'c, T: Waiting> Taking<'q, 'c, T> {
     /// Drops the members that are not to stay.
     fn keep(&mut self, stay: &[bool]) {
         debug_assert_eq!(stay.len(), self.taken.batch.len());
+        // Those that were passed over are in the order of the members before them.
+        let (mut seen, mut staying) = (0, 0);
         for (before, _) in &mut self.held {
-            *before = stay.iter().take(*before).filter(|stays| **stays).count();
+            staying += stay.get(seen..*before).map_or(0, |part| part.iter().filter(|stays| **stays).count());
+            (seen, *before) = (*before, staying);
         }
         for (item, stays) in std::mem::take(&mut self.taken.batch).into_iter().zip(stay) {
             if *stays {

@@ -60,7 +60,8 @@ impl Session for OnnxRuntimeSession {
                 *first = self.rows;
             }
             let text = format!("input '{}': shape: expected {takes:?}, got {shape:?}", spec.name);
-            return Err(EngineError::unfit(text));
+            // The plan takes all that the signature does, but for its number of rows: neither is for the caller.
+            return Err(EngineError::new(text));
         }
         let fail = |error| EngineError::new(format_args!("input '{}': {error}", spec.name));
         let slot = &mut self.inputs[index];

@@ -16,7 +16,7 @@ use super::{
         precheck,
     },
     dtype::{datum_of, dtype_of},
-    plan::{ByShape, Code, Compiled, Options, TractPlan},
+    plan::{ByShape, Code, Compiled, Options, Refusal, TractPlan},
     probing::{Fact, Probed, facts},
     typing::{Once, Typed},
 };
@@ -84,7 +84,7 @@ impl TractModel {
                 let fixed: HashMap<_, _> = rows.into_iter().collect();
                 let error = match Compiled::new(graph, &fixed, &self.options) {
                     Ok(compiled) => return Ok(Code::One(compiled)),
-                    Err(error) => error,
+                    Err(refusal) => refusal.error(),
                 };
                 let others = graph.inputs.iter().map(|outlet| graph.outlet_fact(*outlet));
                 let others = others.collect::<TractResult<Vec<_>>>()?;
@@ -93,15 +93,21 @@ impl TractModel {
                     return Err(error);
                 }
                 let (graph, options) = (Arc::clone(graph), self.options.clone());
-                Ok(by_shape(move |shapes| Compiled::new(&graph, &symbols_of(&graph, shapes)?, &options)))
+                Ok(by_shape(move |shapes| {
+                    let symbols = symbols_of(&graph, shapes).map_err(Refusal::Sizes)?;
+                    Compiled::new(&graph, &symbols, &options)
+                }))
             }
             Graph::BySize(probed) => {
                 let fixed: Option<Vec<Shape>> =
                     self.shapes(rows).into_iter().map(|shape| shape.into_iter().collect()).collect();
                 let (probed, options) = (Arc::clone(probed), self.options.clone());
-                let compile = move |shapes: &[Shape]| Compiled::new(&probed.typed(shapes)?, &HashMap::new(), &options);
+                let compile = move |shapes: &[Shape]| {
+                    let typed = probed.typed(shapes).map_err(Refusal::Sizes)?;
+                    Compiled::new(&typed, &HashMap::new(), &options)
+                };
                 match fixed {
-                    Some(shapes) => compile(&shapes).map(Code::One),
+                    Some(shapes) => compile(&shapes).map(Code::One).map_err(Refusal::error),
                     None => Ok(by_shape(compile)),
                 }
             }
@@ -146,10 +152,7 @@ impl Graph {
     }
 }
 
-fn by_shape(compile: impl Fn(&[Shape]) -> TractResult<Compiled> + Send + Sync + 'static) -> Code {
-    let compile = move |shapes: &[Shape]| {
-        compile(shapes).map_err(|error| LoadError::new(format!("plan: {}", error_text(&error))))
-    };
+fn by_shape(compile: impl Fn(&[Shape]) -> Result<Compiled, Refusal> + Send + Sync + 'static) -> Code {
     Code::ByShape(Arc::new(ByShape::new(Box::new(compile))))
 }
 

@@ -20,7 +20,7 @@ use super::{
     plan::{Code, Compiled},
     sizes,
 };
-use crate::types::{DType, Shape, Signature, element_count};
+use crate::types::{Batch, DType, Shape, Signature, element_count};
 
 /// Lists of input shapes that a session remembers to have checked.
 const CHECKED_SHAPES: usize = 8;
@@ -70,10 +70,18 @@ impl Session for TractSession {
             Code::One(compiled) => compiled.shapes.get(index).map_or(&[], Vec::as_slice),
             Code::ByShape(_) => &spec.shape,
         };
-        let fits = takes.len() == shape.len() && takes.iter().zip(shape).all(|(a, b)| a.is_none_or(|a| a == *b));
-        if !fits {
+        let fits = |takes: &[Option<usize>]| {
+            takes.len() == shape.len() && takes.iter().zip(shape).all(|(a, b)| a.is_none_or(|a| a == *b))
+        };
+        if !fits(takes) {
             let text = format!("input '{}': shape: expected {takes:?}, got {shape:?}", spec.name);
-            return Err(EngineError::unfit(text));
+            // What the signature leaves open and the plan does not is for the caller; how many rows a plan has is not.
+            let rows = usize::from(self.signature.batch == Batch::Rows).min(shape.len());
+            let callers = fits(&spec.shape)
+                && takes.get(..rows).is_some_and(|takes| {
+                    takes.iter().zip(shape).all(|(takes, size)| takes.is_none_or(|takes| takes == *size))
+                });
+            return Err(if callers { EngineError::unfit(text) } else { EngineError::new(text) });
         }
         let usable = slot.as_mut().is_some_and(|kept| kept.shape() == shape && Arc::get_mut(kept).is_some());
         if !usable {
