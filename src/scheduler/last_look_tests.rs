@@ -32,6 +32,18 @@ fn answer(f: &Fixture, work: &mut [Work]) -> (Vec<Result<Answer, Error>>, bool) 
     (answers.into_iter().map(|answer| answer.map(whole)).collect(), opened)
 }
 
+/// The same with an engine that is held in its first run until `deadline` has passed.
+fn answer_past(f: &Fixture, work: &mut [Work], deadline: Instant) -> Vec<Result<Answer, Error>> {
+    std::thread::scope(|scope| {
+        let run = scope.spawn(|| answer(f, work).0);
+        while f.script.running() == 0 || Instant::now() <= deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        f.script.open();
+        run.join().unwrap()
+    })
+}
+
 fn expired(answer: &Result<Answer, Error>) {
     assert_eq!(answer.as_ref().unwrap_err().text(), "deadline: expired in execution");
 }
@@ -79,14 +91,7 @@ async fn whose_time_is_up_between_the_runs_of_a_batch_is_run_no_further() {
     let deadline = Instant::now() + Duration::from_millis(100);
     // The second has two rows in each of two runs.
     let mut batch = [work(1.0, 2, None), work(11.0, 4, Some(deadline)), work(21.0, 2, None)];
-    let answers = std::thread::scope(|scope| {
-        let run = scope.spawn(|| answer(&f, &mut batch).0);
-        while f.script.running() == 0 || Instant::now() <= deadline {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        f.script.open();
-        run.join().unwrap()
-    });
+    let answers = answer_past(&f, &mut batch, deadline);
     right(1.0, 2, answers[0].as_ref().unwrap());
     expired(&answers[1]);
     right(21.0, 2, answers[2].as_ref().unwrap());
@@ -105,14 +110,7 @@ async fn who_is_run_singly_after_a_failure_is_looked_at_again() {
     f.script.close();
     let deadline = Instant::now() + Duration::from_millis(100);
     let mut batch = [work(1.0, 1, Some(deadline)), work(POISON, 1, None), work(3.0, 1, None)];
-    let answers = std::thread::scope(|scope| {
-        let run = scope.spawn(|| answer(&f, &mut batch).0);
-        while f.script.running() == 0 || Instant::now() <= deadline {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        f.script.open();
-        run.join().unwrap()
-    });
+    let answers = answer_past(&f, &mut batch, deadline);
     expired(&answers[0]);
     assert_eq!(answers[1].as_ref().unwrap_err().code(), ErrorCode::Internal);
     right(3.0, 1, answers[2].as_ref().unwrap());
